@@ -1,0 +1,1 @@
+"""The `ddl` command: one small file a command."""

@@ -1,0 +1,1 @@
+"""Losses on held-out text, comparisons and counted FLOPs."""

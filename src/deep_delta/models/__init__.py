@@ -1,0 +1,1 @@
+"""Configurations, the six variants as data, and the one transformer."""

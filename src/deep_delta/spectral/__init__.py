@@ -1,0 +1,1 @@
+"""What the gates learned: regimes, per-layer measures and their collector."""

@@ -1,0 +1,48 @@
+"""How a model is trained. Imports no torch."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from deep_delta.runs.record import Record
+
+Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
+Whole = Annotated[int, Field(ge=0, le=2**31 - 1)]
+
+
+class TrainingConfig(Record):
+    """Optimiser, schedule, batches, precision and what is kept; validated, frozen, saved with every checkpoint."""
+
+    max_steps: Count = Field(32, description="optimiser steps in all; resuming past it needs a larger one")
+    batch_size: Count = Field(8, description="sequences in one forward pass")
+    accumulation_steps: Count = Field(1, description="forward passes whose gradients make one step")
+    seq_len: Count = Field(128, description="tokens in one training sequence")
+
+    learning_rate: float = Field(1e-3, gt=0, le=1e3, description="peak of the schedule")
+    min_learning_rate: float = Field(0.0, ge=0, description="floor of the cosine")
+    warmup_steps: Whole = Field(0, description="steps of linear warm-up")
+    weight_decay: float = Field(0.1, ge=0, le=1e3, description="on Linear and embedding weights only")
+    beta1: float = Field(0.9, ge=0, lt=1, description="AdamW's first moment")
+    beta2: float = Field(0.95, ge=0, lt=1, description="AdamW's second moment")
+    epsilon: float = Field(1e-5, gt=0, le=1, description="AdamW's ε")
+    grad_clip: float = Field(1.0, ge=0, le=1e9, description="largest gradient norm; 0 turns clipping off")
+
+    eval_interval: Count = Field(4, description="steps between evaluations (and spectral snapshots)")
+    eval_batches: Count = Field(8, description="validation batches of one evaluation")
+    checkpoint_interval: Count = Field(100, description="steps between checkpoints; the last step is always saved")
+    keep_checkpoints: Count = Field(2, description="how many of the latest checkpoints stay on disk")
+
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16: autocast; parameters stay fp32")
+    compile: bool = Field(False, description="torch.compile the model")
+    seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = Field(0, description="parameters, data order and all else")
+    data_workers: Annotated[int, Field(ge=0, le=256)] = Field(0, description="threads that prepare batches ahead")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> TrainingConfig:
+        if self.min_learning_rate > self.learning_rate:
+            raise ValueError(
+                f"min_learning_rate must not exceed learning_rate, got {self.min_learning_rate} and {self.learning_rate}"
+            )
+        return self
