@@ -1,1 +1,5 @@
 """Pure functions on tensors: no modules, no configuration."""
+
+from deep_delta.ops.delta_update import delta_operator as delta_operator
+from deep_delta.ops.delta_update import delta_update as delta_update
+from deep_delta.ops.direction import normalize_direction as normalize_direction

@@ -8,9 +8,7 @@ from deep_delta.ops.delta_update.shapes import matrix_form
 from deep_delta.ops.direction import compute_dtype, normalize_direction
 
 
-def delta_update(
-    x: Tensor, k: Tensor, v: Tensor, beta: Tensor, *, normalize: bool = True, eps: float = 1e-6
-) -> Tensor:
+def delta_update(x: Tensor, k: Tensor, v: Tensor, beta: Tensor, *, normalize: bool = True, eps: float = 1e-6) -> Tensor:
     """X + β k (vᵀ − kᵀX), computed in fp32 at least. Shapes as in `deep_delta.delta_update`."""
     x, k, v, beta, is_vector = matrix_form(x, k, v, beta)
     dtype = compute_dtype(x, k, v, beta)

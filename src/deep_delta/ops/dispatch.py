@@ -1,0 +1,70 @@
+"""Which implementation of an operator runs, and why.
+
+The order is: the `backend=` argument, then the environment variable `DEEP_DELTA_BACKEND`, then "auto". A backend that was
+asked for by name and cannot run raises `BackendError` with the reason; "auto" takes the first that can, and says so once in
+the log (`logging.getLogger("deep_delta")`, level INFO).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from deep_delta.errors import BackendError
+
+ENVIRONMENT = "DEEP_DELTA_BACKEND"
+_log = logging.getLogger("deep_delta")
+_said: set[tuple[str, str, str]] = set()
+
+
+class Backend(NamedTuple):
+    """One implementation of an operator."""
+
+    name: str
+    run: Callable[..., Any]
+    unavailable: Callable[[Tensor], str | None] = lambda _: None
+    """Why it cannot run on tensors like this one; None when it can."""
+    preferred: Callable[[Tensor], str | None] = lambda _: None
+    """Why "auto" would take it for tensors like this one; None when it would not."""
+
+
+class Choice(NamedTuple):
+    """The backend that was resolved, and the reason in words."""
+
+    backend: Backend
+    reason: str
+
+
+def resolve(op: str, backends: Sequence[Backend], requested: str, tensor: Tensor) -> Choice:
+    """Choose a backend of `op` for `tensor`.
+
+    Raises `BackendError` (exit code 2) when the requested one is unknown, or not available here, with the reason.
+    """
+    source = "argument"
+    if requested == "auto" and ENVIRONMENT in os.environ:
+        requested, source = os.environ[ENVIRONMENT], ENVIRONMENT
+    if requested != "auto":
+        for backend in backends:
+            if backend.name == requested:
+                if reason := backend.unavailable(tensor):
+                    raise BackendError(f"backend {requested!r} of {op} cannot run: {reason}")
+                return Choice(backend, f"asked for by {source}")
+        names = ", ".join(backend.name for backend in backends)
+        raise BackendError(f"unknown backend {requested!r} of {op} (by {source}); there are auto, {names}")
+    for backend in backends:
+        if (reason := backend.preferred(tensor)) and not backend.unavailable(tensor):
+            _say_once(op, backend.name, reason)
+            return Choice(backend, reason)
+    raise BackendError(f"no backend of {op} can run on {tensor.device}")
+
+
+def _say_once(op: str, name: str, reason: str) -> None:
+    if torch.compiler.is_compiling() or (op, name, reason) in _said:
+        return
+    _said.add((op, name, reason))
+    _log.info("%s: backend %s (%s)", op, name, reason)
