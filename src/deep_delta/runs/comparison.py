@@ -1,0 +1,125 @@
+"""`training_comparison.json`: what a run trained, how each variant fared, how they rank, and what produced it all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from deep_delta.errors import CheckpointError
+from deep_delta.runs.record import Record
+
+CURVE_POINTS = 1000
+"""A training curve is thinned to about this many points; `events.jsonl` has every step."""
+
+
+class CurvePoint(Record):
+    """One training step."""
+
+    step: int
+    loss: float
+    """mean training loss of the step, nats per token"""
+    learning_rate: float
+    grad_norm: float
+    """before clipping"""
+
+
+class Evaluation(Record):
+    """The model after `step` steps. Without validation data the scores are None and `reason` says so."""
+
+    step: int
+    loss: float | None
+    """validation loss, nats per token"""
+    bits_per_byte: float | None
+    tokens: int
+    """how many tokens were predicted"""
+    num_bytes: int
+    """bytes of text that those tokens stand for"""
+    reason: str | None = None
+    """why there is no loss"""
+    spectra: tuple[dict[str, Any], ...] = ()
+    """the fields of one `deep_delta.spectral.SublayerSpectrum` per sublayer; empty for a model without gates"""
+
+
+class TrainedVariant(Record):
+    """One variant with one seed."""
+
+    variant: str
+    seed: int
+    status: Literal["not started", "unfinished", "finished"]
+    model: dict[str, Any]
+    """the fields of its `DdlConfig`"""
+    parameters: int | None
+    """trainable numbers; None before it started"""
+    step: int
+    """optimiser steps done"""
+    best_loss: float | None
+    """lowest validation loss of all evaluations, nats per token"""
+    best_step: int | None
+    tokens_per_second: float | None
+    """median over the steps, evaluation and checkpoints not counted; machines are noisy, so no basis for a ranking"""
+    curve: tuple[CurvePoint, ...]
+    evaluations: tuple[Evaluation, ...]
+
+
+class Standing(Record):
+    """One variant's place in a ranking."""
+
+    rank: int
+    """1 is best; by the mean alone, so read `not_resolved_from` too"""
+    variant: str
+    values: tuple[float, ...]
+    """one per seed (or one in all)"""
+    mean: float
+    not_resolved_from: tuple[str, ...]
+    """the others that the data do not separate from it"""
+
+
+class Ranking(Record):
+    """Variants in the order of a measure, lower being better; `standings` is empty where nothing could be measured."""
+
+    measure: str
+    rule: str
+    """when two variants count as resolved"""
+    standings: tuple[Standing, ...]
+
+
+class DataOrigin(Record):
+    """The text: only results with equal hashes and equal tokenizers are compared by loss."""
+
+    spec: str | None
+    """what `--data` said; None for the embedded corpus"""
+    name: str
+    sha256: str
+    tokenizer: str
+    tokenizer_sha256: str
+
+
+class Origin(Record):
+    """What produced a result."""
+
+    versions: dict[str, str]
+    commit: str | None
+    """of the package's source, with `-dirty` for uncommitted changes; None outside a git checkout"""
+    hardware: dict[str, str]
+
+
+class TrainingComparison(Record):
+    """The whole of a run folder in one file; also what `--resume RUN` continues from."""
+
+    format_version: Literal[1] = 1
+    kind: Literal["training_comparison"] = "training_comparison"
+    training: dict[str, Any]
+    """the fields of the `TrainingConfig`; each of `runs` has its own seed"""
+    data: DataOrigin
+    origin: Origin
+    runs: tuple[TrainedVariant, ...]
+    ranking: Ranking
+
+    @classmethod
+    def read(cls, path: Path) -> TrainingComparison:
+        """Read a saved comparison; `CheckpointError` where it is missing, damaged or of another format version."""
+        try:
+            text = path.read_bytes()
+        except OSError as error:
+            raise CheckpointError(f"{path}: {error.strerror}; a run folder has a training_comparison.json") from None
+        return cls.from_json(text, error=CheckpointError, where=str(path))
