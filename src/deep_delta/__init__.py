@@ -11,18 +11,42 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOME = {
+    "delta_update": "deep_delta.ops",
+    "delta_operator": "deep_delta.ops",
+    "RMSNorm": "deep_delta.nn.norm",
+    "SwiGLU": "deep_delta.nn.swiglu",
+    "KBranch": "deep_delta.nn.branches",
+    "BetaBranch": "deep_delta.nn.branches",
+    "VBranch": "deep_delta.nn.branches",
+    "DeltaBranches": "deep_delta.nn.branches",
+    "DeltaResidual": "deep_delta.nn.delta_residual",
+    "DeltaResidualExternal": "deep_delta.nn.delta_residual",
+    "DdlTransformer": "deep_delta.models.transformer",
+    "load_checkpoint": "deep_delta.training.checkpoint",
     "DdlConfig": "deep_delta.models.config",
     "TrainingConfig": "deep_delta.training.config",
     "VARIANTS": "deep_delta.models.variants",
     "variant_config": "deep_delta.models.variants",
 }
 
-__all__ = sorted(_HOME)  # noqa: PLE0605
+__all__ = sorted(_HOME)
 
 if TYPE_CHECKING:
     from deep_delta.models.config import DdlConfig as DdlConfig
+    from deep_delta.models.transformer import DdlTransformer as DdlTransformer
     from deep_delta.models.variants import VARIANTS as VARIANTS
     from deep_delta.models.variants import variant_config as variant_config
+    from deep_delta.nn.branches import BetaBranch as BetaBranch
+    from deep_delta.nn.branches import DeltaBranches as DeltaBranches
+    from deep_delta.nn.branches import KBranch as KBranch
+    from deep_delta.nn.branches import VBranch as VBranch
+    from deep_delta.nn.delta_residual import DeltaResidual as DeltaResidual
+    from deep_delta.nn.delta_residual import DeltaResidualExternal as DeltaResidualExternal
+    from deep_delta.nn.norm import RMSNorm as RMSNorm
+    from deep_delta.nn.swiglu import SwiGLU as SwiGLU
+    from deep_delta.ops import delta_operator as delta_operator
+    from deep_delta.ops import delta_update as delta_update
+    from deep_delta.training.checkpoint import load_checkpoint as load_checkpoint
     from deep_delta.training.config import TrainingConfig as TrainingConfig
 
 

@@ -1,0 +1,70 @@
+"""From a configuration to the parts that differ between variants, and to their first values."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from deep_delta.models.config import DdlConfig
+from deep_delta.nn.attention import Attention
+from deep_delta.nn.branches import ConstantValue, GateHead, ValueHead
+from deep_delta.nn.compress import ChannelConv, FactoredChannelConv, SingleChannel, TokenConv
+from deep_delta.nn.expand import EmbedConv, Repeat
+from deep_delta.nn.residual import AdditiveStream, DeltaStream, ResidualStream, WriteOnlyStream
+from deep_delta.nn.swiglu import SwiGLU
+
+EMBEDDING_STD = 0.02
+MATRIX_GAIN = 0.5
+
+
+def build_stream(config: DdlConfig) -> ResidualStream:
+    """The residual stream of one sublayer."""
+    if config.residual == "additive":
+        return AdditiveStream()
+    kind = {"delta": DeltaStream, "write_only": WriteOnlyStream}[config.residual]
+    gate = GateHead(config.d_model, config.beta_init, None if config.beta_single_linear else config.beta_hidden)
+    value: nn.Module
+    if config.value_constant is not None:
+        value = ConstantValue(config.d_value, config.value_constant)
+    else:
+        value = ValueHead(config.d_model, config.d_value, bias=config.value_bias, scale=config.value_scale)
+    key = nn.Linear(config.d_model, config.d_model, bias=False) if config.mapping == "v_map" else None
+    return kind(gate, value, key=key, value_source=config.value_source, eps=config.k_eps)
+
+
+def build_compressor(config: DdlConfig) -> nn.Module:
+    """How a sublayer reads the state."""
+    if config.d_value == 1:
+        return SingleChannel()
+    if config.compression == "token_conv":
+        return TokenConv(config.d_model, config.d_value, config.shortconv_kernel_size)
+    if config.compressor_factored:
+        return FactoredChannelConv(config.d_model, config.d_value, config.shortconv_kernel_size)
+    return ChannelConv(config.d_model, config.d_value)
+
+
+def build_expand(config: DdlConfig) -> nn.Module:
+    """How the embedding becomes the first state."""
+    if config.embed_conv:
+        return EmbedConv(config.d_model, config.d_value, config.embed_conv_kernel_size)
+    return Repeat(config.d_value)
+
+
+def initialize(model: nn.Module, config: DdlConfig) -> None:
+    """The released code's start: embeddings 0.02, matrices 0.5/√D, those back into the residual 0.5/√D/√num_layers.
+
+    Norms, gates' biases, compressors and the embedding convolution keep the start that they gave themselves, unless
+    `compressor_init` is random.
+    """
+    std = MATRIX_GAIN * config.d_model**-0.5
+    for module in model.modules():
+        if isinstance(module, nn.Embedding):
+            nn.init.normal_(module.weight, std=EMBEDDING_STD)
+        elif isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=std)
+        elif isinstance(module, ChannelConv | TokenConv) and config.compressor_init == "random":
+            module.reset_parameters(std)
+    for module in model.modules():
+        if isinstance(module, Attention):
+            nn.init.normal_(module.out.weight, std=std * config.num_layers**-0.5)
+        elif isinstance(module, SwiGLU):
+            nn.init.normal_(module.down.weight, std=std * config.num_layers**-0.5)

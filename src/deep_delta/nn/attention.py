@@ -1,0 +1,72 @@
+"""Causal multi-head attention with rotary positions."""
+
+# B batch, T time, D width, H heads, K head width
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from deep_delta.nn.norm import RMSNorm
+from deep_delta.nn.rotary import RotaryTable, apply_rotary
+
+
+class KeyValueCache:
+    """Keys and values of the tokens so far, [B, H, T, K]; grows by doubling, so that appending stays cheap."""
+
+    def __init__(self) -> None:
+        self.length = 0
+        self._keys: Tensor | None = None
+        self._values: Tensor | None = None
+
+    def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Add some tokens and return all keys and all values."""
+        end = self.length + keys.shape[2]
+        self._keys = _room(self._keys, keys, self.length, end)
+        self._values = _room(self._values, values, self.length, end)
+        self.length = end
+        return self._keys[:, :, :end], self._values[:, :, :end]
+
+
+def _room(buffer: Tensor | None, new: Tensor, start: int, end: int) -> Tensor:
+    if buffer is None or end > buffer.shape[2]:
+        grown = new.new_empty(*new.shape[:2], max(end, 2 * start), new.shape[3])
+        if buffer is not None:
+            grown[:, :, :start] = buffer[:, :, :start]
+        buffer = grown
+    buffer[:, :, start:end] = new
+    return buffer
+
+
+class Attention(nn.Module):
+    """softmax(q kᵀ/√K) v per head, causal; RoPE first, then (optionally) a learnable RMSNorm on q and k. No biases.
+
+    `qkv` holds W_q, W_k and W_v, one above the other, so that the three are one product.
+    """
+
+    def __init__(
+        self, d_model: int, num_heads: int, head_dim: int, *, qk_norm: bool = True, norm_eps: float = 1e-5
+    ) -> None:
+        super().__init__()
+        self.num_heads, self.head_dim = num_heads, head_dim
+        self.qkv = nn.Linear(d_model, 3 * num_heads * head_dim, bias=False)
+        self.out = nn.Linear(num_heads * head_dim, d_model, bias=False)
+        self.q_norm = RMSNorm(head_dim, norm_eps) if qk_norm else nn.Identity()
+        self.k_norm = RMSNorm(head_dim, norm_eps) if qk_norm else nn.Identity()
+
+    def forward(self, x_BTD: Tensor, rotary: RotaryTable, cache: KeyValueCache | None = None) -> Tensor:
+        B, T, _ = x_BTD.shape
+        qkv = self.qkv(x_BTD).view(B, T, 3, self.num_heads, self.head_dim)
+        q_BHTK, k_BHTK, v_BHTK = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        q_BHTK = self.q_norm(apply_rotary(q_BHTK, rotary))
+        k_BHTK = self.k_norm(apply_rotary(k_BHTK, rotary))
+        mask = None
+        if cache is not None:
+            past = cache.length
+            k_BHTK, v_BHTK = cache.append(k_BHTK, v_BHTK)
+            if past and T > 1:
+                mask = torch.ones(T, past + T, dtype=torch.bool, device=x_BTD.device).tril(past)
+        causal = mask is None and k_BHTK.shape[2] == T
+        h_BHTK = F.scaled_dot_product_attention(q_BHTK, k_BHTK, v_BHTK, attn_mask=mask, is_causal=causal)
+        return self.out(h_BHTK.transpose(1, 2).reshape(B, T, -1))

@@ -1,0 +1,90 @@
+"""From the state [B, T, V, D] to a sublayer's input [B, T, D]."""
+
+# B batch, T time, V value channels, D width
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from deep_delta.nn.short_conv import ConvTail, sum_taps
+
+
+class SingleChannel(nn.Module):
+    """V = 1: the state is read as it is."""
+
+    def forward(self, state_BTVD: Tensor, tail: ConvTail | None = None) -> Tensor:
+        return state_BTVD.squeeze(2)
+
+
+class ChannelConv(nn.Module):
+    """Per-feature weights over the value channels of the same token: x[d] = Σ_v w[v, d] X[v, d].
+
+    Consumes V at once; starts as the mean over the channels. `weight` is [V, D].
+    """
+
+    def __init__(self, d_model: int, d_value: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.full((d_value, d_model), 1.0 / d_value))
+
+    def reset_parameters(self, std: float) -> None:
+        """Start at random, with the spread that the factored form has at its own random start."""
+        d_value = self.weight.shape[0]
+        nn.init.normal_(self.weight, std=std * d_value**-0.5)
+
+    def read_weight(self) -> Tensor:
+        return self.weight
+
+    def forward(self, state_BTVD: Tensor, tail: ConvTail | None = None) -> Tensor:
+        return (state_BTVD * self.read_weight().to(state_BTVD.dtype)).sum(2)
+
+
+class FactoredChannelConv(ChannelConv):
+    """`ChannelConv` kept as the released code's two factors, which collapse to one weight in forward.
+
+    `kernel` [D, S] runs along the value channels with "same" zero padding (⌊(S − 1)/2⌋ on the left), then `read` [V]
+    sums: w[j] = Σ_i read[i] · kernel[:, j − i + ⌊(S − 1)/2⌋], where the index is in range.
+    """
+
+    def __init__(self, d_model: int, d_value: int, kernel_size: int) -> None:
+        nn.Module.__init__(self)
+        self.kernel = nn.Parameter(torch.zeros(d_model, kernel_size))
+        self.read = nn.Parameter(torch.full((d_value,), 1.0 / d_value))
+        offset = torch.arange(d_value) - torch.arange(d_value).unsqueeze(1) + (kernel_size - 1) // 2
+        self._offset = offset  # [i, j]: which tap carries channel j into output i
+        with torch.no_grad():
+            self.kernel[:, (kernel_size - 1) // 2] = 1.0
+
+    def reset_parameters(self, std: float) -> None:
+        nn.init.normal_(self.kernel, std=std)
+
+    def read_weight(self) -> Tensor:
+        offset = self._offset.to(self.kernel.device)
+        in_range = (offset >= 0) & (offset < self.kernel.shape[1])
+        taps_DIJ = self.kernel[:, offset.clamp(0, self.kernel.shape[1] - 1)] * in_range
+        return torch.einsum("i,dij->jd", self.read, taps_DIJ)
+
+
+class TokenConv(nn.Module):
+    """A depthwise causal convolution over time on all D·V channels, then a read vector over V.
+
+    x[t, d] = Σ_v read[v] Σ_s kernel[s, v, d] X[t − (S − 1) + s, v, d]. Both are linear, so forward contracts V first
+    and shifts the small result. `kernel` is [S, V, D], `read` [V]; starts as the mean of the present token's channels.
+    """
+
+    def __init__(self, d_model: int, d_value: int, kernel_size: int = 4) -> None:
+        super().__init__()
+        self.kernel = nn.Parameter(torch.zeros(kernel_size, d_value, d_model))
+        self.read = nn.Parameter(torch.full((d_value,), 1.0 / d_value))
+        with torch.no_grad():
+            self.kernel[-1] = 1.0
+
+    def reset_parameters(self, std: float) -> None:
+        nn.init.normal_(self.kernel, std=std)
+
+    def forward(self, state_BTVD: Tensor, tail: ConvTail | None = None) -> Tensor:
+        T = state_BTVD.shape[1]
+        weight_SVD = (self.kernel * self.read.unsqueeze(-1)).to(state_BTVD.dtype)
+        if tail is not None:
+            state_BTVD = tail.extend(state_BTVD, weight_SVD.shape[0] - 1)
+        return sum_taps([(state_BTVD * tap_VD).sum(2) for tap_VD in weight_SVD])[:, -T:]
