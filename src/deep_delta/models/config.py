@@ -56,7 +56,8 @@ class DdlConfig(Record):
     rope_theta: float = Field(10000.0, gt=0, le=1e12, description="base of the rotary frequencies")
     rope_fraction: float = Field(1.0, ge=0, le=1, description="share of each head that is rotated")
     qk_norm: bool = Field(True, description="learnable RMSNorm on q and k, after RoPE")
-    norm_eps: float = Field(1e-5, gt=0, le=1, description="ε of every RMSNorm")
+    norm_eps: float = Field(1e-5, gt=0, le=1, description="ε of the RMSNorms before sublayers and output")
+    qk_norm_eps: float = Field(1e-5, gt=0, le=1, description="ε of the RMSNorms on q and k")
     tie_embeddings: bool = Field(True, description="one matrix for embedding and output")
     state_storage: Literal["stored"] = Field("stored", description="what the backward pass keeps of the state")
 

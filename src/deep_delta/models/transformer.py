@@ -47,7 +47,7 @@ class Block(nn.Module):
         self.layer = layer
         self.compress = build_compressor(config)
         attention = Attention(
-            config.d_model, config.num_heads, config.head_dim, qk_norm=config.qk_norm, norm_eps=config.norm_eps
+            config.d_model, config.num_heads, config.head_dim, qk_norm=config.qk_norm, norm_eps=config.qk_norm_eps
         )
         self.mixer = Sublayer(config, attention)
         self.mlp = Sublayer(config, SwiGLU(config.d_model, config.mlp_hidden))
