@@ -43,8 +43,8 @@ class Manifest(Record):
 
     `model` and `training` are the fields of `DdlConfig` and `TrainingConfig`, which their owners validate. `files` has
     every other file of the folder by plain name, so nothing outside the folder can be named; `best_validation` is the
-    entry of the inner folder's own manifest. On disk a last field, `digest`, is the sha256 of all bytes before it, so
-    that a flipped bit in the manifest itself is seen too.
+    entry of the inner folder's own manifest. `digest` is the sha256 of all bytes of the file before it, so that a
+    flipped bit in the manifest itself is seen too; `to_bytes` fills it in.
     """
 
     format_version: int = FORMAT_VERSION
@@ -57,6 +57,7 @@ class Manifest(Record):
     data: DataIdentity
     files: dict[FileName, FileEntry]
     best_validation: FileEntry | None = None
+    digest: str = ""
 
     @field_validator("format_version")
     @classmethod
@@ -76,19 +77,18 @@ class Manifest(Record):
         return files
 
     def to_bytes(self) -> bytes:
-        """The file's content, digest included."""
-        body = self.to_json().removesuffix("\n}\n") + ",\n"
-        return f'{body}{_SEAL}{hashlib.sha256(body.encode()).hexdigest()}"\n}}\n'.encode()
+        """The file's content, with the digest filled in."""
+        body, seal, _ = self.model_copy(update={"digest": ""}).to_json().rpartition(_SEAL)
+        return f'{body}{seal}{hashlib.sha256(body.encode()).hexdigest()}"\n}}\n'.encode()
 
     @classmethod
     def from_bytes(cls, content: bytes, *, where: str) -> Manifest:
         """Read `to_bytes` back. CheckpointError naming `where` when one bit differs or a field is not as above."""
-        body, seal, tail = content.rpartition(_SEAL.encode())
-        text = body.removesuffix(b",\n") + b"\n}\n" if seal else content
-        manifest = cls.from_json(text, error=CheckpointError, where=where)
+        manifest = cls.from_json(content, error=CheckpointError, where=where)
+        body, _, tail = content.rpartition(_SEAL.encode())
         if tail != f'{hashlib.sha256(body).hexdigest()}"\n}}\n'.encode():
             raise CheckpointError(
-                f"{where}: digest does not fit the content, the file was changed; use another checkpoint"
+                f"{where}: digest does not fit the content, which was changed; use another checkpoint"
             )
         return manifest
 

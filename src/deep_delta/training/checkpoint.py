@@ -1,4 +1,4 @@
-"""Checkpoints of models and of whole training runs: tensors and state on one side, `runs.checkpoint_files` on the other.
+"""Checkpoints of models and of whole training runs: which tensors and numbers; `runs.checkpoint_files` has the files.
 
     model.safetensors       every parameter and buffer once (tied ones under their first name), by state_dict name
     optimizer.safetensors   "<parameter>:<moment>" for every moment of the optimiser
@@ -12,41 +12,84 @@ Checkpoints are taken between optimiser steps only, so no gradients of a half-ac
 
 from __future__ import annotations
 
+import json
+import math
+import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
+import numpy as np
+import safetensors.torch
 import torch
-from torch import nn
+from pydantic import Field
+from safetensors import SafetensorError
+from torch import Tensor, nn
 
+from deep_delta import __version__
+from deep_delta.errors import CheckpointError, ConfigError, DataError
+from deep_delta.models.config import DdlConfig
+from deep_delta.runs.checkpoint_files import BEST, Best, Writer, verify, write_checkpoint
+from deep_delta.runs.layout import resolve_checkpoint
 from deep_delta.runs.manifest import DataIdentity, Manifest
+from deep_delta.runs.record import Record
+from deep_delta.runs.storage import read_regular, storage_error, write_new
+from deep_delta.training.rng import RngState, capture_rng, restore_rng
 
 if TYPE_CHECKING:
     from deep_delta.data.tokenizer import Tokenizer
     from deep_delta.models.transformer import DdlTransformer
     from deep_delta.training.config import TrainingConfig
 
+MODEL, OPTIMIZER, STATE, REPORT, TOKENIZER = (
+    "model.safetensors",
+    "optimizer.safetensors",
+    "state.json",
+    "report.json",
+    "tokenizer.json",
+)
+_STATE_LIMIT = 1 << 24
+_SMALL_FILES = 1 << 24
+_DATA_ORDER_FIELDS = ("seed", "batch_size", "accumulation_steps", "seq_len")
+
+
+class SavedState(Record):
+    """state.json. `learning_rates` has one number a parameter group, as the schedule last set them."""
+
+    step: int = Field(ge=0)
+    micro_step: int = Field(ge=0)
+    tokens_seen: int = Field(ge=0)
+    best_loss: float | None
+    best_step: int | None = Field(ge=0)
+    optimizer: str
+    learning_rates: list[float]
+    rng: RngState
+
 
 @dataclass
 class TrainState:
     """Where a training run stands between two optimiser steps, beside model, optimiser and random generators.
 
-    step: optimiser steps done. batches_seen: micro-batches drawn from the loader, which is the next loader index (and
-    a multiple of accumulation_steps, since steps are never cut). tokens_seen: targets trained on.
+    step: optimiser steps done. micro_step: batches drawn from the loader in all, which is the index of the next one
+    (a multiple of accumulation_steps, since steps are never cut). tokens_seen: targets trained on.
     best_weights: the weights of best_step: in memory until the next save, then the folder that holds them.
     """
 
     step: int = 0
-    batches_seen: int = 0
+    micro_step: int = 0
     tokens_seen: int = 0
     best_loss: float | None = None
     best_step: int | None = None
-    best_weights: Mapping[str, torch.Tensor] | Path | None = None
+    best_weights: Mapping[str, Tensor] | Path | None = None
 
     def record_validation(self, loss: float, model: nn.Module) -> bool:
-        """Note a finite validation loss of this step; True (and the weights are kept) when it is the best so far."""
-        raise NotImplementedError
+        """Note the validation loss of this step; True, and the weights are kept, when it is the best so far."""
+        if not math.isfinite(loss) or (self.best_loss is not None and loss >= self.best_loss):
+            return False
+        self.best_loss, self.best_step = loss, self.step
+        self.best_weights = {name: tensor.to("cpu", copy=True) for name, tensor in _unique_tensors(model).items()}
+        return True
 
 
 def save_checkpoint(
@@ -67,7 +110,37 @@ def save_checkpoint(
     training.keep_checkpoints are removed last. Afterwards `state.best_weights` is the folder of the saved copy.
     Hold `RunFolder.lock()`. StorageError when the disk refuses; every earlier checkpoint and LATEST are then as before.
     """
-    raise NotImplementedError
+    saved = SavedState(
+        step=state.step,
+        micro_step=state.micro_step,
+        tokens_seen=state.tokens_seen,
+        best_loss=state.best_loss,
+        best_step=state.best_step,
+        optimizer=type(optimizer).__name__,
+        learning_rates=[float(group["lr"]) for group in optimizer.param_groups],
+        rng=capture_rng(),
+    )
+    files: dict[str, Writer] = {
+        MODEL: _tensors_writer(_unique_tensors(model)),
+        OPTIMIZER: _tensors_writer(_moments(model, optimizer)),
+        STATE: _text_writer(saved.to_json()),
+        REPORT: _text_writer(json.dumps(report, indent=2, allow_nan=False, ensure_ascii=False) + "\n"),
+        TOKENIZER: tokenizer.save,
+    }
+    manifest = Manifest(
+        kind="checkpoint",
+        step=state.step,
+        variant=variant,
+        model=model.config.model_dump(),
+        training=training.model_dump(),
+        versions=_versions(),
+        data=data,
+        files={},
+    )
+    folder = write_checkpoint(checkpoints, manifest, files, best=_best(state), keep=training.keep_checkpoints)
+    if state.best_step is not None:
+        state.best_weights = folder / BEST
+    return folder
 
 
 def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> tuple[DdlTransformer, Tokenizer, Manifest]:
@@ -76,7 +149,23 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> tup
     Every file's sha256 is checked before any is used, and names, shapes and dtypes of the weights must be the model's.
     The global random generators are left as they were. CheckpointError (one line: file, what, remedy) otherwise.
     """
-    raise NotImplementedError
+    from deep_delta.data.tokenizer import Tokenizer
+    from deep_delta.models.transformer import DdlTransformer
+
+    folder = resolve_checkpoint(path)
+    manifest = _verify(folder, MODEL, TOKENIZER)
+    fields: dict[str, Any] = dict(manifest.model)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            model = DdlTransformer(DdlConfig(**fields))
+    except ConfigError as error:
+        _refuse(folder, str(error))
+    _copy_weights(folder / MODEL, model)
+    try:
+        tokenizer = Tokenizer.load(folder / TOKENIZER)
+    except DataError as error:
+        _refuse(folder, str(error))
+    return model.to(device).eval(), tokenizer, manifest
 
 
 def restore(
@@ -94,9 +183,167 @@ def restore(
     CheckpointError: damaged, or a best_validation copy (weights only). ConfigError: another model, or another value of
     a field that data order depends on (seed, batch_size, accumulation_steps, seq_len). DataError: another corpus.
     """
-    raise NotImplementedError
+    folder = resolve_checkpoint(path)
+    manifest = _verify(folder, MODEL, OPTIMIZER, STATE)
+    _require_same(folder, manifest.model, model.config.model_dump(), tuple(manifest.model))
+    _require_same(folder, manifest.training, training.model_dump(), _DATA_ORDER_FIELDS)
+    if (manifest.data.sha256, manifest.data.tokenizer_sha256) != (data.sha256, data.tokenizer_sha256):
+        raise DataError(
+            f"{folder} was trained on {_describe(manifest.data)}, got {_describe(data)}; "
+            "resume with the same data and tokenizer"
+        )
+    text = read_regular(folder / STATE, limit=_STATE_LIMIT)
+    saved = SavedState.from_json(text, error=CheckpointError, where=str(folder / STATE))
+    if (saved.best_step is None) is not (manifest.best_validation is None):
+        _refuse(folder, f"{STATE} and {BEST} do not agree on the best step")
+    _copy_weights(folder / MODEL, model)
+    _restore_optimizer(folder, saved, model, optimizer)
+    try:
+        restore_rng(saved.rng)
+    except ValueError as error:
+        _refuse(folder, str(error))
+    return TrainState(
+        step=saved.step,
+        micro_step=saved.micro_step,
+        tokens_seen=saved.tokens_seen,
+        best_loss=saved.best_loss,
+        best_step=saved.best_step,
+        best_weights=None if saved.best_step is None else folder / BEST,
+    )
 
 
 def checkpoint_bytes(model: nn.Module, training: TrainingConfig) -> int:
     """Bytes that a run's checkpoints can take at once, for `storage.require_space` before step 1."""
-    raise NotImplementedError
+    weights = sum(tensor.nbytes for tensor in _unique_tensors(model).values())
+    moments = 2 * sum(parameter.nbytes for parameter in model.parameters())
+    return (training.keep_checkpoints + 1) * (2 * weights + moments + _SMALL_FILES)
+
+
+def _unique_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers by state_dict name, the second and further names of a tied one left out."""
+    seen: set[tuple] = set()
+    unique = {}
+    for name, tensor in model.state_dict().items():
+        place = (tensor.device, tensor.data_ptr(), tensor.shape, tensor.stride())
+        if tensor.numel() == 0 or place not in seen:
+            seen.add(place)
+            unique[name] = tensor
+    return unique
+
+
+def _moments(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimiser's tensors as "<parameter>:<moment>"."""
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    return {
+        f"{names[parameter]}:{moment}": tensor
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+        for moment, tensor in optimizer.state.get(parameter, {}).items()
+    }
+
+
+def _restore_optimizer(folder: Path, saved: SavedState, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    groups = optimizer.state_dict()["param_groups"]
+    if saved.optimizer != type(optimizer).__name__ or len(saved.learning_rates) != len(groups):
+        _refuse(folder, f"{STATE} is of {saved.optimizer} with {len(saved.learning_rates)} parameter groups")
+    for group, learning_rate in zip(groups, saved.learning_rates, strict=True):
+        group["lr"] = learning_rate
+
+    parameters = dict(model.named_parameters())
+    moments: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in _read_tensors(folder / OPTIMIZER).items():
+        name, _, moment = key.rpartition(":")
+        if name not in parameters or tensor.shape not in (parameters[name].shape, ()):
+            _refuse(folder, f"{OPTIMIZER} has {key!r} of shape {list(tensor.shape)}, which fits no parameter")
+        moments.setdefault(name, {})[moment] = tensor.clone()
+    if len({tuple(sorted(kinds)) for kinds in moments.values()}) != min(saved.step, 1):
+        _refuse(folder, f"{OPTIMIZER} does not hold the same moments for every parameter")
+
+    names = {parameter: name for name, parameter in parameters.items()}
+    order = [names[parameter] for group in optimizer.param_groups for parameter in group["params"]]
+    state = {index: moments[name] for index, name in enumerate(order) if name in moments}
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def _best(state: TrainState) -> Best | Path | None:
+    """What the checkpoint's best_validation is to hold."""
+    if state.best_step is None:
+        return None
+    if state.best_step == state.step:
+        return Best(state.step, {MODEL: None, TOKENIZER: None})
+    if isinstance(state.best_weights, Path):
+        return state.best_weights
+    assert state.best_weights is not None, "record_validation keeps the weights of the best step"
+    return Best(state.best_step, {MODEL: _tensors_writer(state.best_weights), TOKENIZER: None})
+
+
+def _tensors_writer(tensors: Mapping[str, Tensor]) -> Writer:
+    def write(path: Path) -> None:
+        portable = {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
+        try:
+            safetensors.torch.save_file(portable, path, metadata={"format": "pt"})
+        except SafetensorError as error:
+            raise storage_error(path, str(error)) from None
+
+    return write
+
+
+def _text_writer(text: str) -> Writer:
+    return lambda path: write_new(path, text.encode())
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return safetensors.torch.load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is not a safetensors file: {error}; use another checkpoint") from None
+
+
+def _copy_weights(path: Path, model: nn.Module) -> None:
+    """Fill every parameter and buffer of `model`; names, shapes and dtypes must be exactly its own."""
+    found, wanted = _read_tensors(path), _unique_tensors(model)
+    if odd := sorted(found.keys() ^ wanted.keys()):
+        raise CheckpointError(f"{path} {'has' if odd[0] in found else 'lacks'} {odd[0]!r}, unlike the model it names")
+    for name, tensor in wanted.items():
+        if (found[name].shape, found[name].dtype) != (tensor.shape, tensor.dtype):
+            raise CheckpointError(
+                f"{path}: {name} must be {tensor.dtype} {list(tensor.shape)}, "
+                f"got {found[name].dtype} {list(found[name].shape)}; use another checkpoint"
+            )
+    with torch.no_grad():
+        for name, tensor in wanted.items():
+            tensor.copy_(found[name])
+
+
+def _verify(folder: Path, *needed: str) -> Manifest:
+    manifest = verify(folder)
+    if missing := [name for name in needed if name not in manifest.files]:
+        hint = "holds weights only, so training cannot resume from it" if manifest.kind == BEST else "is incomplete"
+        _refuse(folder, f"it has no {missing[0]}: it {hint}")
+    return manifest
+
+
+def _require_same(folder: Path, saved: Mapping[str, Any], now: Mapping[str, Any], fields: tuple[str, ...]) -> None:
+    for field in fields:
+        if saved.get(field) != now.get(field):
+            raise ConfigError(
+                f"{field} must stay {saved.get(field)!r}, as in {folder}, got {now.get(field)!r}; "
+                "resume without changing it, or start a new run"
+            )
+
+
+def _refuse(folder: Path, problem: str) -> NoReturn:
+    raise CheckpointError(f"{folder}: {problem}; use another checkpoint")
+
+
+def _describe(data: DataIdentity) -> str:
+    return f"{data.name} ({data.sha256[:12]}) with tokenizer {data.tokenizer} ({data.tokenizer_sha256[:12]})"
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "deep_delta": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+    }
