@@ -46,34 +46,33 @@ def measure(
         ConfigError: a gate is outside [0, 2].
     """
     x, k, v, beta, _ = matrix_form(x, k, v, beta)
-    with torch.autocast(x.device.type, enabled=False):
-        x, k, v, beta = (_precise(tensor) for tensor in (x, k, v, beta.squeeze(-1)))
-        direction_norm = _norm(k)
-        k = normalize_direction(k, eps)
-        k_norm = _norm(k)
-        error = v - (k.unsqueeze(-1) * x).sum(-2)
-        # The readout moves by β‖k‖² times what is written, whatever X is.
-        error_after = error - (beta * k_norm * k_norm).unsqueeze(-1) * (error if erases else v)
-        erased = beta if erases else torch.zeros_like(beta)
-        means = {
-            "direction_norm": direction_norm,
-            "state_norm": _norm(x.flatten(-2)),
-            "beta_mean": beta,
-            "k_norm": k_norm,
-            "k_eigenvalue": k_eigenvalue(erased, k_norm),
-            "determinant": determinant(erased, k_norm),
-            "lifted_determinant": lifted_determinant(erased, x.shape[-1], k_norm),
-            "discrepancy_before": _norm(error),
-            "discrepancy_after": _norm(error_after),
-        }
-        if previous_k is not None:
-            means["alignment"] = (_unit(k) * _unit(_precise(previous_k))).sum(-1).abs()
-        measured = dict(zip(means, torch.stack([one.mean() for one in means.values()]).tolist(), strict=True))
-        for name, mean in measured.items():
-            if not math.isfinite(mean):
-                raise NumericsError(f"{name} is {mean}; the model or its input has diverged")
-        shares = one_hot(regime(beta).flatten(), len(REGIMES)).to(beta.dtype).mean(0).tolist()
-        quantiles = torch.quantile(beta.flatten(), beta.new_tensor(list(QUANTILES.values()))).tolist()
+    x, k, v, beta = (_precise(tensor) for tensor in (x, k, v, beta.squeeze(-1)))
+    direction_norm = _norm(k)
+    k = normalize_direction(k, eps)
+    k_norm = _norm(k)
+    error = v - (k.unsqueeze(-1) * x).sum(-2)
+    # The readout moves by β‖k‖² times what is written, whatever X is.
+    error_after = error - (beta * k_norm * k_norm).unsqueeze(-1) * (error if erases else v)
+    erased = beta if erases else torch.zeros_like(beta)
+    means = {
+        "direction_norm": direction_norm,
+        "state_norm": _norm(x.flatten(-2)),
+        "beta_mean": beta,
+        "k_norm": k_norm,
+        "k_eigenvalue": k_eigenvalue(erased, k_norm),
+        "determinant": determinant(erased, k_norm),
+        "lifted_determinant": lifted_determinant(erased, x.shape[-1], k_norm),
+        "discrepancy_before": _norm(error),
+        "discrepancy_after": _norm(error_after),
+    }
+    if previous_k is not None:
+        means["alignment"] = (_unit(k) * _unit(_precise(previous_k))).sum(-1).abs()
+    measured = dict(zip(means, torch.stack([one.mean() for one in means.values()]).tolist(), strict=True))
+    for name, mean in measured.items():
+        if not math.isfinite(mean):
+            raise NumericsError(f"{name} is {mean}; the model or its input has diverged")
+    shares = one_hot(regime(beta).flatten(), len(REGIMES)).to(beta.dtype).mean(0).tolist()
+    quantiles = torch.quantile(beta.flatten(), beta.new_tensor(list(QUANTILES.values()))).tolist()
     return UpdateSpectrum(
         tokens=beta.numel(),
         beta_std=beta.std(correction=0).item(),
