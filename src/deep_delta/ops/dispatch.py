@@ -1,8 +1,8 @@
 """Which implementation of an operator runs, and why.
 
-The order is: the `backend=` argument, then the environment variable `DEEP_DELTA_BACKEND`, then "auto". A backend that was
-asked for by name and cannot run raises `BackendError` with the reason; "auto" takes the first that can, and says so once in
-the log (`logging.getLogger("deep_delta")`, level INFO).
+The order is: the `backend=` argument, then the environment variable `DEEP_DELTA_BACKEND`, then "auto". A backend that
+was asked for by name and cannot run raises `BackendError` with the reason; "auto" takes the first that can, and says so
+once in the log (`logging.getLogger("deep_delta")`, level INFO).
 """
 
 from __future__ import annotations

@@ -34,13 +34,13 @@ def delta_update(
 ) -> Tensor:
     """Rewrite the residual state along one direction: X' = X + β k (vᵀ − kᵀX)  (DDL, arXiv 2601.00417, Eq. 2.2).
 
-    Reads the state along `k`, compares with the target `v` and writes back the gated difference. With e = kᵀX − vᵀ and a
-    unit k: e' = (1 − β) e, so β = 0 leaves the state, β = 1 overwrites it exactly along k and β = 2 reflects it.
+    Reads the state along `k`, compares with the target `v` and writes back the gated difference. With e = kᵀX − vᵀ
+    and a unit k: e' = (1 − β) e, so β = 0 leaves the state, β = 1 overwrites it exactly along k, β = 2 reflects it.
 
     Args:
         x: the state, [..., D, V]; or [..., D] (as many axes as `k`) for one value channel.
-        k: the direction, [..., D]; normalised here in fp32 at least, k · rsqrt(Σk² + eps²), unless `normalize` is false. A
-            zero direction gives the identity; entries of 1e20 are a direction like any other.
+        k: the direction, [..., D]; normalised here in fp32 at least, k · rsqrt(Σk² + eps²), unless `normalize` is
+            false. A zero direction gives the identity; entries of 1e20 are a direction like any other.
         v: the target readout, [..., V] ([..., 1] for the vector form).
         beta: the gate in [0, 2], [..., 1], or [...] with one axis fewer than `k`. Not checked: no pass over the data.
         normalize: false takes `k` as it is; then the eigenvalue along k is 1 − β‖k‖².
@@ -68,8 +68,8 @@ def explain_delta_update(x: Tensor, backend: str = "auto") -> Choice:
 def delta_operator(k: Tensor, beta: Tensor, *, normalize: bool = True, eps: float = 1e-6) -> Tensor:
     """The dense operator A = I − β k kᵀ that the update applies to the state  (DDL, Eq. 2.1).
 
-    k [..., D], beta [..., 1] or [...]; returns [..., D, D] in fp32 at least. A has the eigenvalue 1 − β‖k‖² along k (1 − β for
-    a unit k) and 1 on everything orthogonal to it. For analysis and tests: the update itself never builds it.
+    k [..., D], beta [..., 1] or [...]; returns [..., D, D] in fp32 at least. A has the eigenvalue 1 − β‖k‖² along k
+    (1 − β for a unit k) and 1 on everything orthogonal to it. For analysis and tests: the update never builds it.
     """
     if beta.ndim == k.ndim - 1:
         beta = beta.unsqueeze(-1)

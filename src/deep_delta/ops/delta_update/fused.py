@@ -1,8 +1,8 @@
 """The delta update as one differentiable op with a hand-written backward (see README.md for the algebra).
 
 Autograd of the definition keeps the broadcast products of every intermediate; this op keeps the inputs and one number
-per value channel, and its backward makes one pass over the state for each gradient. It is a `torch.library` custom op, so a
-compiled graph holds it whole (`fullgraph=True`); being opaque to Inductor, it is the choice for eager execution.
+per value channel, and its backward makes one pass over the state for each gradient. It is a `torch.library` custom op,
+so a compiled graph holds it whole (`fullgraph=True`); being opaque to Inductor, it is the choice for eager execution.
 """
 
 from __future__ import annotations
@@ -20,10 +20,24 @@ def delta_update(x: Tensor, k: Tensor, v: Tensor, beta: Tensor, *, normalize: bo
     """X + β k (vᵀ − kᵀX), computed in fp32 at least. Shapes as in `deep_delta.delta_update`."""
     x, k, v, beta, is_vector = matrix_form(x, k, v, beta)
     batch = torch.broadcast_shapes(x.shape[:-2], k.shape[:-1], v.shape[:-1], beta.shape[:-1])
-    x, k = x.expand(*batch, *x.shape[-2:]), k.expand(*batch, k.shape[-1])
-    v, beta = v.expand(*batch, v.shape[-1]), beta.expand(*batch, 1)
-    rewritten, _ = torch.ops.deep_delta.delta_update(x, k, v, beta, normalize, eps)
+    dtype = compute_dtype(x, k, v, beta)
+    rewritten, _ = torch.ops.deep_delta.delta_update(
+        _broadcast(x, batch, 2, dtype),
+        _broadcast(k, batch, 1, dtype),
+        _broadcast(v, batch, 1, dtype),
+        _broadcast(beta, batch, 1, dtype),
+        normalize,
+        eps,
+    )
+    rewritten = rewritten.to(x.dtype)
     return rewritten.squeeze(-1) if is_vector else rewritten
+
+
+def _broadcast(tensor: Tensor, batch: torch.Size, own: int, dtype: torch.dtype) -> Tensor:
+    """Give every tensor the same leading axes; one that is really broadcast is widened first, so that its gradient is
+    summed in the operator's precision."""
+    shape = (*batch, *tensor.shape[-own:])
+    return tensor if tensor.shape == shape else tensor.to(dtype).expand(shape)
 
 
 @torch.library.custom_op("deep_delta::delta_update", mutates_args=())
