@@ -6,10 +6,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from deep_delta.errors import CheckpointError
+from deep_delta.runs.manifest import DataIdentity
 from deep_delta.runs.record import Record
+from deep_delta.runs.storage import read_regular
 
 CURVE_POINTS = 1000
 """A training curve is thinned to about this many points; `events.jsonl` has every step."""
+
+_LIMIT = 1 << 32
 
 
 class CurvePoint(Record):
@@ -24,7 +28,7 @@ class CurvePoint(Record):
 
 
 class Evaluation(Record):
-    """The model after `step` steps. Without validation data the scores are None and `reason` says so."""
+    """The model after `step` steps. Without validation data the scores are None and `reason` says why."""
 
     step: int
     loss: float | None
@@ -37,7 +41,7 @@ class Evaluation(Record):
     reason: str | None = None
     """why there is no loss"""
     spectra: tuple[dict[str, Any], ...] = ()
-    """the fields of one `deep_delta.spectral.SublayerSpectrum` per sublayer; empty for a model without gates"""
+    """the fields of one `deep_delta.spectral` record per sublayer; empty for a model without gates"""
 
 
 class TrainedVariant(Record):
@@ -46,17 +50,20 @@ class TrainedVariant(Record):
     variant: str
     seed: int
     status: Literal["not started", "unfinished", "finished"]
+    problem: str | None = None
+    """why it could not go on: the line of a `NumericsError`"""
     model: dict[str, Any]
     """the fields of its `DdlConfig`"""
-    parameters: int | None
-    """trainable numbers; None before it started"""
+    parameters: int
+    """trainable numbers"""
     step: int
-    """optimiser steps done"""
+    """optimiser steps done and logged"""
     best_loss: float | None
     """lowest validation loss of all evaluations, nats per token"""
     best_step: int | None
     tokens_per_second: float | None
-    """median over the steps, evaluation and checkpoints not counted; machines are noisy, so no basis for a ranking"""
+    """median over the steps, without evaluations and checkpoints; variants trained one after the other on a machine
+    whose load changes, so no basis for a ranking"""
     curve: tuple[CurvePoint, ...]
     evaluations: tuple[Evaluation, ...]
 
@@ -68,30 +75,19 @@ class Standing(Record):
     """1 is best; by the mean alone, so read `not_resolved_from` too"""
     variant: str
     values: tuple[float, ...]
-    """one per seed (or one in all)"""
+    """one per seed, or one in all"""
     mean: float
     not_resolved_from: tuple[str, ...]
     """the others that the data do not separate from it"""
 
 
 class Ranking(Record):
-    """Variants in the order of a measure, lower being better; `standings` is empty where nothing could be measured."""
+    """Variants in the order of a measure, lower being better; no standings where nothing could be measured."""
 
     measure: str
     rule: str
-    """when two variants count as resolved"""
+    """when two variants count as resolved; or why nothing is ranked"""
     standings: tuple[Standing, ...]
-
-
-class DataOrigin(Record):
-    """The text: only results with equal hashes and equal tokenizers are compared by loss."""
-
-    spec: str | None
-    """what `--data` said; None for the embedded corpus"""
-    name: str
-    sha256: str
-    tokenizer: str
-    tokenizer_sha256: str
 
 
 class Origin(Record):
@@ -104,13 +100,14 @@ class Origin(Record):
 
 
 class TrainingComparison(Record):
-    """The whole of a run folder in one file; also what `--resume RUN` continues from."""
+    """A whole run in one file; also what `--resume RUN` continues from."""
 
     format_version: Literal[1] = 1
-    kind: Literal["training_comparison"] = "training_comparison"
     training: dict[str, Any]
-    """the fields of the `TrainingConfig`; each of `runs` has its own seed"""
-    data: DataOrigin
+    """the fields of the `TrainingConfig`; each of `runs` names its own seed"""
+    data: DataIdentity
+    data_spec: str | None
+    """what `--data` said; None for the embedded corpus"""
     origin: Origin
     runs: tuple[TrainedVariant, ...]
     ranking: Ranking
@@ -118,8 +115,4 @@ class TrainingComparison(Record):
     @classmethod
     def read(cls, path: Path) -> TrainingComparison:
         """Read a saved comparison; `CheckpointError` where it is missing, damaged or of another format version."""
-        try:
-            text = path.read_bytes()
-        except OSError as error:
-            raise CheckpointError(f"{path}: {error.strerror}; a run folder has a training_comparison.json") from None
-        return cls.from_json(text, error=CheckpointError, where=str(path))
+        return cls.from_json(read_regular(path, limit=_LIMIT), error=CheckpointError, where=str(path))

@@ -1,0 +1,169 @@
+"""Saved models on one text, whatever their tokenizers: ranked by bits per byte."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from deep_delta.data.corpus import Corpus
+from deep_delta.data.tokenizer import Tokenizer
+from deep_delta.errors import ConfigError, DataError
+from deep_delta.evaluation.flops import flops_per_token
+from deep_delta.evaluation.language_model import IGNORED, Batch, perplexity, score_batches
+from deep_delta.evaluation.ranking import rank_pieces
+from deep_delta.evaluation.snapshot import snapshot
+from deep_delta.models.transformer import DdlTransformer
+from deep_delta.runs.comparison import Ranking
+from deep_delta.runs.record import Record
+
+EXCERPT = 4096
+"""Characters of one excerpt."""
+
+BITS_PER_BYTE = "bits per byte"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model to compare, on the device where it is to run."""
+
+    name: str
+    variant: str
+    step: int
+    model: DdlTransformer
+    tokenizer: Tokenizer
+    seq_len: int
+    """tokens of context that it was trained with"""
+
+
+class Row(Record):
+    """One model's result."""
+
+    name: str
+    variant: str
+    step: int
+    tokenizer: str
+    parameters: int
+    flops_per_token: int
+    """of the forward pass"""
+    loss: float
+    """nats per token of its own tokenizer"""
+    perplexity: float | None
+    """per token; None beyond the range of a float"""
+    bits_per_byte: float
+    tokens: int
+    spectra: tuple[dict[str, Any], ...]
+    """one `deep_delta.spectral` record per sublayer; empty for a model without gates"""
+
+
+class Comparison(Record):
+    """Models on the same text."""
+
+    format_version: Literal[1] = 1
+    data: str
+    data_sha256: str
+    split: str
+    num_bytes: int
+    """of text that every model predicted"""
+    excerpts: int
+    rows: tuple[Row, ...]
+    """best first"""
+    ranking: Ranking
+
+
+def compare(
+    candidates: Iterable[Candidate],
+    corpus: Corpus,
+    *,
+    split: Literal["train", "validation"] = "validation",
+    max_bytes: int = 1 << 18,
+    precision: Literal["fp32", "bf16"] = "fp32",
+) -> Comparison:
+    """Score every candidate on the same excerpts of `corpus`, about `max_bytes` evenly spread over the split.
+
+    Each excerpt starts after an end-of-text token and is predicted whole, in windows of the candidate's `seq_len`, so
+    that all tokenizers account for the same bytes. Candidates are taken one at a time, as an iterator loads them.
+
+    Raises `DataError` when there is no text or no candidate, `ConfigError` when two have one name, `NumericsError`.
+    """
+    texts = excerpts(corpus, split, max_bytes=max_bytes)
+    sizes = [len(text.encode()) for text in texts]
+    rows: dict[str, Row] = {}
+    bits: dict[str, list[float]] = {}
+    for candidate in candidates:
+        if candidate.name in rows:
+            raise ConfigError(f"{candidate.name} is given twice; compare different checkpoints")
+        rows[candidate.name], bits[candidate.name] = _score(candidate, texts, sizes, precision)
+    if not rows:
+        raise DataError("nothing to evaluate: no checkpoint was given")
+    ranking = rank_pieces(bits, sizes, BITS_PER_BYTE)
+    return Comparison(
+        data=corpus.name,
+        data_sha256=corpus.sha256,
+        split=split,
+        num_bytes=sum(sizes),
+        excerpts=len(texts),
+        rows=tuple(rows[standing.variant] for standing in ranking.standings),
+        ranking=ranking,
+    )
+
+
+def excerpts(corpus: Corpus, split: Literal["train", "validation"], *, max_bytes: int) -> list[str]:
+    """Every n-th piece of the split, n being the smallest that leaves about `max_bytes`; `DataError` for no text."""
+    every = max(1, math.ceil(corpus.num_bytes(split) / max_bytes))
+    chosen = [piece for index, piece in enumerate(_pieces(corpus.documents(split))) if index % every == 0]
+    if not chosen:
+        raise DataError(f"nothing to evaluate: {corpus.name} has no text in its {split} split")
+    return chosen
+
+
+def windows(ids: Sequence[int], seq_len: int, start: int) -> tuple[np.ndarray, np.ndarray]:
+    """Inputs and targets [B, seq_len] in which each of `ids` is a target once, the first after the token `start`.
+
+    What is left over of the last window repeats `start` and is `IGNORED`.
+    """
+    rows = math.ceil(len(ids) / seq_len)
+    inputs = np.full(rows * seq_len, start, dtype=np.int64)
+    targets = np.full(rows * seq_len, IGNORED, dtype=np.int64)
+    inputs[1 : len(ids)] = ids[:-1]
+    targets[: len(ids)] = ids
+    return inputs.reshape(rows, seq_len), targets.reshape(rows, seq_len)
+
+
+def _pieces(documents: Iterable[str]) -> Iterator[str]:
+    for document in documents:
+        for start in range(0, len(document), EXCERPT):
+            yield document[start : start + EXCERPT]
+
+
+def _score(
+    candidate: Candidate, texts: Sequence[str], sizes: Sequence[int], precision: Literal["fp32", "bf16"]
+) -> tuple[Row, list[float]]:
+    """A candidate's row, and its bits per byte of each excerpt."""
+    model, tokenizer = candidate.model, candidate.tokenizer
+    encoded = (tokenizer.encode(text) for text in texts)
+    cut = [windows(ids, candidate.seq_len, tokenizer.end_of_text) for ids in encoded]
+    batches = [Batch(inputs, targets, size) for (inputs, targets), size in zip(cut, sizes, strict=True)]
+    scores = list(score_batches(model, batches, precision=precision))
+    nats, tokens = math.fsum(score.nats for score in scores), sum(score.tokens for score in scores)
+    inputs, targets = cut[0]
+    whole = (targets != IGNORED).all(axis=1)
+    probe = inputs[whole] if whole.any() else inputs[:1, : int((targets != IGNORED).sum())]
+    loss = nats / tokens
+    row = Row(
+        name=candidate.name,
+        variant=candidate.variant,
+        step=candidate.step,
+        tokenizer=tokenizer.name,
+        parameters=model.num_parameters(),
+        flops_per_token=flops_per_token(model.config, candidate.seq_len).forward,
+        loss=loss,
+        perplexity=perplexity(loss) if math.isfinite(perplexity(loss)) else None,
+        bits_per_byte=nats / math.log(2) / sum(sizes),
+        tokens=tokens,
+        spectra=snapshot(model, probe, precision=precision),
+    )
+    return row, [score.nats / math.log(2) / score.num_bytes for score in scores]

@@ -1,0 +1,245 @@
+"""A run: several variants trained one after the other on the same text, compared, stopped and resumed.
+
+RUN/training_comparison.json    the plan at the start, the results as they come
+RUN/tokenizer.json              so that a resumed run cuts the text as before
+RUN/<slug>/                     see `runs.layout`
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from deep_delta.data.tokenizer import Tokenizer
+from deep_delta.data.tokens import Dataset, prepare
+from deep_delta.errors import CheckpointError, ConfigError, DataError, NumericsError
+from deep_delta.evaluation.ranking import rank_runs
+from deep_delta.models.config import DdlConfig
+from deep_delta.models.transformer import DdlTransformer
+from deep_delta.runs.comparison import Origin, Ranking, TrainingComparison
+from deep_delta.runs.layout import RunFolder, resolve_checkpoint
+from deep_delta.runs.manifest import DataIdentity, read_manifest
+from deep_delta.runs.storage import atomic_write, require_space
+from deep_delta.training.checkpoint import checkpoint_bytes
+from deep_delta.training.config import TrainingConfig
+from deep_delta.training.loop import Job, train_variant
+from deep_delta.training.provenance import origin
+from deep_delta.training.reporting import Reporter, Silent
+from deep_delta.training.signals import Interrupted, StopRequest
+from deep_delta.training.summary import summarize_variant
+
+MAY_CHANGE = frozenset(
+    ("max_steps", "eval_interval", "checkpoint_interval", "keep_checkpoints", "compile", "data_workers")
+)
+"""Training fields that a resumed run may give anew; a larger `max_steps` also stretches the cosine from there on."""
+
+_TOKENIZER = "tokenizer.json"
+
+
+def train(
+    configs: Mapping[str, DdlConfig],
+    training: TrainingConfig,
+    data: Dataset,
+    out: str | Path,
+    *,
+    data_spec: str | None = None,
+    device: str | torch.device = "cpu",
+    reporter: Reporter | None = None,
+) -> TrainingComparison:
+    """Train variants, by slug, into the new run folder `out`, and compare them. Seeds the global random generators.
+
+    A variant whose loss or gradient stops being finite ends there; the others are trained, then `NumericsError` is
+    raised. SIGINT and SIGTERM raise `Interrupted` once the step is finished and saved.
+
+    Raises `ConfigError` when `out` holds something already or a model does not fit `data` or `seq_len`, `DataError` for
+    a split shorter than a sequence, `StorageError` when the disk is or becomes too small.
+    """
+    _require_fit(configs, training, data)
+    folder = RunFolder(Path(out)).create()
+    with folder.lock():
+        run = _Run(folder, dict(configs), training, data, data_spec, torch.device(device), reporter or Silent())
+        require_space(folder.path, sum(checkpoint_bytes(_unfilled(config), training) for config in configs.values()))
+        data.tokenizer.save(folder.path / _TOKENIZER)
+        return run.train(list(configs), {})
+
+
+def resume(
+    path: str | Path,
+    *,
+    changes: Mapping[str, Any] | None = None,
+    data_spec: str | None = None,
+    device: str | torch.device = "cpu",
+    reporter: Reporter | None = None,
+) -> TrainingComparison:
+    """Continue a RUN: every variant that is not finished, from its latest checkpoint or from the start.
+
+    A CHECKPOINT of a run instead of a RUN continues that one variant from it; what was logged after it is dropped.
+    changes: new values of fields in `MAY_CHANGE`, for the whole run. data_spec: where the same text lies now.
+
+    Raises `CheckpointError` for what is damaged or no run, `ConfigError` for other changes and for a checkpoint that
+    has all its steps, `DataError` when the text is not the one of before, and what `train` raises.
+    """
+    run_path, start = _locate(Path(path))
+    folder = RunFolder(run_path).open()
+    with folder.lock():
+        before = TrainingComparison.read(folder.comparison)
+        training = _changed(before.training, changes or {}, folder)
+        tokenizer = Tokenizer.load(folder.path / _TOKENIZER)
+        data_spec = before.data_spec if data_spec is None else data_spec
+        data = prepare(data_spec, tokenizer.name, fixed=tokenizer)
+        _require_same_data(before.data, identity(data))
+        configs = {run.variant: _config(run.model, folder) for run in before.runs}
+        run = _Run(folder, configs, training, data, data_spec, torch.device(device), reporter or Silent())
+        if start is None:
+            return run.train(list(configs), run.latest_checkpoints())
+        variant = _variant_of(start, configs, training)
+        return run.train([variant], {variant: start})
+
+
+def identity(data: Dataset) -> DataIdentity:
+    """What decides whether two losses can be compared."""
+    return DataIdentity(
+        name=data.corpus.name,
+        sha256=data.corpus.sha256,
+        tokenizer=data.tokenizer.name,
+        tokenizer_sha256=data.tokenizer.sha256,
+    )
+
+
+@dataclass
+class _Run:
+    """A run folder that is locked, and everything that its variants share."""
+
+    folder: RunFolder
+    configs: dict[str, DdlConfig]
+    training: TrainingConfig
+    data: Dataset
+    data_spec: str | None
+    device: torch.device
+    reporter: Reporter
+
+    def __post_init__(self) -> None:
+        self.identity: DataIdentity = identity(self.data)
+        self.origin: Origin = origin(self.device)
+        self.parameters = {slug: _unfilled(config).num_parameters() for slug, config in self.configs.items()}
+
+    def latest_checkpoints(self) -> dict[str, Path]:
+        found = {slug: self.folder.variant(slug).latest() for slug in self.configs}
+        return {slug: checkpoint for slug, checkpoint in found.items() if checkpoint is not None}
+
+    def train(self, variants: list[str], checkpoints: Mapping[str, Path]) -> TrainingComparison:
+        """Train each variant from its checkpoint; one whose checkpoint has all the steps is left alone."""
+        done = [slug for slug, path in checkpoints.items() if read_manifest(path).step >= self.training.max_steps]
+        pending = [slug for slug in variants if slug not in done]
+        failed: NumericsError | None = None
+        comparison = self.write_comparison()
+        self.reporter.run_started(pending, self.training.max_steps)
+        with StopRequest() as stop:
+            for slug in pending:
+                if stop.signum is not None:
+                    raise Interrupted(f"stopped before {slug}; continue with --resume {self.folder.path}", stop.signum)
+                try:
+                    train_variant(self.job(slug), checkpoints.get(slug), reporter=self.reporter, stop=stop)
+                except NumericsError as error:
+                    self.folder.variant(slug).events.append("failed", problem=str(error))
+                    failed = failed or NumericsError(f"{slug}: {error}")
+                finally:
+                    comparison = self.write_comparison()
+        if failed is not None:
+            raise failed
+        return comparison
+
+    def job(self, slug: str) -> Job:
+        return Job(self.configs[slug], self.training, self.data, self.identity, self.folder.variant(slug), self.device)
+
+    def write_comparison(self) -> TrainingComparison:
+        """Gather what all variants of the run have logged so far."""
+        unranked = TrainingComparison(
+            training=self.training.model_dump(),
+            data=self.identity,
+            data_spec=self.data_spec,
+            origin=self.origin,
+            runs=tuple(
+                summarize_variant(self.folder.variant(slug), config, self.training, self.parameters[slug])
+                for slug, config in self.configs.items()
+            ),
+            ranking=Ranking(measure="", rule="", standings=()),
+        )
+        comparison = unranked.model_copy(update={"ranking": rank_runs([unranked])})
+        atomic_write(self.folder.comparison, comparison.to_json())
+        return comparison
+
+
+def _unfilled(config: DdlConfig) -> DdlTransformer:
+    """A model whose parameters have sizes but no values: it costs no time and draws no random numbers."""
+    with torch.device("meta"):
+        model = DdlTransformer(config)
+    return model.to_empty(device="cpu")
+
+
+def _require_fit(configs: Mapping[str, DdlConfig], training: TrainingConfig, data: Dataset) -> None:
+    if not configs:
+        raise ConfigError("there is no variant to train; name one, or all")
+    for slug, config in configs.items():
+        if config.vocab_size < data.tokenizer.vocab_size:
+            raise ConfigError(
+                f"{slug}: vocab_size must be at least {data.tokenizer.vocab_size}, the tokens of tokenizer "
+                f"{data.tokenizer.name}, got {config.vocab_size}"
+            )
+        if config.max_seq_len < training.seq_len:
+            raise ConfigError(
+                f"{slug}: max_seq_len must be at least seq_len {training.seq_len}, got {config.max_seq_len}"
+            )
+
+
+def _locate(path: Path) -> tuple[Path, Path | None]:
+    """The run folder that `path` means, and the one checkpoint where it means one."""
+    if RunFolder(path).comparison.exists():
+        return path, None
+    if path.is_dir() and RunFolder(path).variants():
+        raise CheckpointError(f"{path} has no training_comparison.json to resume from; name one of its checkpoints")
+    checkpoint = resolve_checkpoint(path).absolute()
+    run_path = checkpoint.parents[2]
+    if not RunFolder(run_path).comparison.exists():
+        raise CheckpointError(f"{checkpoint} is not in a run with a training_comparison.json; copy the whole run")
+    return run_path, checkpoint
+
+
+def _changed(fields: Mapping[str, Any], changes: Mapping[str, Any], folder: RunFolder) -> TrainingConfig:
+    """The run's training configuration with the user's changes."""
+    for name, value in changes.items():
+        if name not in MAY_CHANGE and fields.get(name) != value:
+            raise ConfigError(
+                f"a resumed run keeps its {name} ({fields.get(name)!r}), got {value!r}; "
+                f"only {', '.join(sorted(MAY_CHANGE))} may change"
+            )
+    before = TrainingConfig.from_json(json.dumps(fields), error=CheckpointError, where=str(folder.comparison))
+    return TrainingConfig(**{**before.model_dump(), **changes})
+
+
+def _config(fields: Mapping[str, Any], folder: RunFolder) -> DdlConfig:
+    return DdlConfig.from_json(json.dumps(fields), error=CheckpointError, where=str(folder.comparison))
+
+
+def _variant_of(checkpoint: Path, configs: Mapping[str, DdlConfig], training: TrainingConfig) -> str:
+    manifest = read_manifest(checkpoint)
+    if manifest.variant not in configs:
+        raise CheckpointError(f"{checkpoint} is of {manifest.variant}, which its run does not have")
+    if manifest.step >= training.max_steps:
+        raise ConfigError(
+            f"{checkpoint} has {manifest.step} of {training.max_steps} steps; give a larger --train.max-steps"
+        )
+    return manifest.variant
+
+
+def _require_same_data(before: DataIdentity, now: DataIdentity) -> None:
+    if (before.sha256, before.tokenizer_sha256) != (now.sha256, now.tokenizer_sha256):
+        raise DataError(
+            f"the run was trained on {before.name} ({before.sha256[:12]}), got {now.name} ({now.sha256[:12]}); "
+            "give the same text with --data"
+        )

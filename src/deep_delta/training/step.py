@@ -1,0 +1,75 @@
+"""One optimiser step: gradients of some batches, clipped, checked and applied."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from deep_delta.errors import NumericsError
+from deep_delta.evaluation.language_model import autocast
+from deep_delta.training.config import TrainingConfig
+from deep_delta.training.schedule import learning_rate
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""Mean loss (nats) of ids and targets [B, T]."""
+
+Pairs = Iterator[tuple[np.ndarray, np.ndarray]]
+"""Batches (ids, targets), [B, T] int64."""
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What a step saw and did."""
+
+    loss: float
+    """mean over its batches, nats per token, before the update"""
+    learning_rate: float
+    grad_norm: float
+    """before clipping"""
+    tokens: int
+    """training targets"""
+
+
+def take_step(
+    loss_of: Loss, optimizer: torch.optim.Optimizer, batches: Pairs, step: int, config: TrainingConfig
+) -> StepResult:
+    """Take the step with index `step` (from 0) on the next `accumulation_steps` batches.
+
+    Gradients are averaged over the batches, whose losses weigh alike. Raises `NumericsError`, which names step and
+    batch, when a loss or the gradient is not finite; parameters and moments are then as before.
+    """
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    device = parameters[0].device
+    optimizer.zero_grad(set_to_none=True)
+    losses, tokens = [], 0
+    for _ in range(config.accumulation_steps):
+        ids, targets = next(batches)
+        with autocast(device, config.precision):
+            loss = loss_of(torch.from_numpy(ids).to(device), torch.from_numpy(targets).to(device))
+        (loss / config.accumulation_steps).backward()
+        losses.append(loss.detach())
+        tokens += targets.size
+    norm_on_device = torch.nn.utils.clip_grad_norm_(parameters, config.grad_clip or math.inf)
+    *found, norm = torch.stack([*losses, norm_on_device]).tolist()
+    _require_finite(found, norm, step)
+    rate = learning_rate(step, config)
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    optimizer.step()
+    return StepResult(loss=math.fsum(found) / len(found), learning_rate=rate, grad_norm=norm, tokens=tokens)
+
+
+def _require_finite(losses: list[float], norm: float, step: int) -> None:
+    first = step * len(losses)
+    remedy = "nothing was updated; lower the learning rate, lengthen the warm-up or use precision fp32"
+    for batch, loss in enumerate(losses, start=first):
+        if not math.isfinite(loss):
+            raise NumericsError(f"the loss is {loss} at step {step + 1}, batch {batch}; {remedy}")
+    if not math.isfinite(norm):
+        batches = f"batch {first}" if len(losses) == 1 else f"batches {first} to {first + len(losses) - 1}"
+        raise NumericsError(f"the gradient's norm is {norm} at step {step + 1}, {batches}; {remedy}")

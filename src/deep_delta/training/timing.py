@@ -1,0 +1,50 @@
+"""Training steps of several models, timed side by side (`evaluation.step_time`)."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+
+from deep_delta.evaluation.step_time import StepTime, interleave
+from deep_delta.models.config import DdlConfig
+from deep_delta.models.transformer import DdlTransformer
+from deep_delta.training.config import TrainingConfig
+from deep_delta.training.optimizer import build_optimizer
+from deep_delta.training.step import take_step
+
+
+def measure_step_times(
+    configs: Mapping[str, DdlConfig],
+    training: TrainingConfig,
+    *,
+    device: str | torch.device = "cpu",
+    rounds: int = 10,
+) -> dict[str, StepTime]:
+    """Times of whole training steps (forward, backward, clipping, AdamW) on random tokens, rounds interleaved.
+
+    The first of `configs` is what the others are relative to. All models are in memory at once.
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(training.seed)
+        steps = {name: _step(config, training, torch.device(device)) for name, config in configs.items()}
+    return interleave(steps, rounds=rounds)
+
+
+def _step(config: DdlConfig, training: TrainingConfig, device: torch.device) -> Callable[[], None]:
+    model = DdlTransformer(config).to(device)
+    optimizer = build_optimizer(model, training)
+    loss_of = torch.compile(model.loss) if training.compile else model.loss
+    tokens = np.random.default_rng(training.seed).integers(
+        config.vocab_size, size=(training.batch_size, training.seq_len + 1)
+    )
+    batches = itertools.repeat((tokens[:, :-1].copy(), tokens[:, 1:].copy()))
+
+    def step() -> None:
+        take_step(loss_of, optimizer, batches, 0, training)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    return step
