@@ -24,6 +24,9 @@ class Record(BaseModel):
         except ValidationError as error:
             raise ConfigError(f"{type(self).__name__}: {first_problem(error)}") from None
 
+    # Else pydantic would read JSON through this __init__, as Python values: no list could become a tuple.
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
+
     @classmethod
     def from_json(cls, text: str | bytes, *, error: type[DeepDeltaError], where: str) -> Self:
         """Read a record that was written to a file; anything unusual raises `error` naming `where`.
@@ -53,10 +56,10 @@ def strict_json(text: str | bytes) -> Any:
 def first_problem(error: ValidationError) -> str:
     """One line for the first thing wrong: field, rule and the value that was given."""
     problem = error.errors(include_url=False)[0]
-    field = ".".join(str(part) for part in problem["loc"])
+    field = ".".join(repr(part)[1:-1] if isinstance(part, str) else str(part) for part in problem["loc"])
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "extra_forbidden":
-        return f"unknown field {field!r}"
+        return f"unknown field '{field}'"
     if problem["type"] == "missing":
         return f"{field} is required"
     if not field:

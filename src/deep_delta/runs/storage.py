@@ -34,7 +34,9 @@ def storage_errors(path: Path) -> Iterator[None]:
 def storage_error(path: Path, reason: OSError | str) -> StorageError:
     """The one line for a failed write: file, the system's reason, remedy."""
     text = (reason.strerror or str(reason)) if isinstance(reason, OSError) else reason
-    return StorageError(f"cannot write {path}: {text}; free some space or choose another folder, nothing was replaced")
+    return StorageError(
+        f"cannot write {path}: {text}; make room or choose another folder, what was saved before is whole"
+    )
 
 
 def atomic_write(path: Path, content: bytes | str) -> None:
