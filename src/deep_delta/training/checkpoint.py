@@ -21,10 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
-import safetensors.torch
 import torch
 from pydantic import Field
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from deep_delta import __version__
@@ -34,8 +32,9 @@ from deep_delta.runs.checkpoint_files import BEST, Best, Writer, verify, write_c
 from deep_delta.runs.layout import resolve_checkpoint
 from deep_delta.runs.manifest import DataIdentity, Manifest
 from deep_delta.runs.record import Record
-from deep_delta.runs.storage import read_regular, storage_error, write_new
+from deep_delta.runs.storage import read_regular, write_new
 from deep_delta.training.rng import RngState, capture_rng, restore_rng
+from deep_delta.training.tensor_files import load_moments, load_weights, moments, tensors_writer, unique_tensors
 
 if TYPE_CHECKING:
     from deep_delta.data.tokenizer import Tokenizer
@@ -50,7 +49,7 @@ MODEL, OPTIMIZER, STATE, REPORT, TOKENIZER = (
     "tokenizer.json",
 )
 _STATE_LIMIT = 1 << 24
-_SMALL_FILES = 1 << 24
+_SMALL_FILES = 1 << 22
 _DATA_ORDER_FIELDS = ("seed", "batch_size", "accumulation_steps", "seq_len")
 
 
@@ -88,7 +87,7 @@ class TrainState:
         if not math.isfinite(loss) or (self.best_loss is not None and loss >= self.best_loss):
             return False
         self.best_loss, self.best_step = loss, self.step
-        self.best_weights = {name: tensor.to("cpu", copy=True) for name, tensor in _unique_tensors(model).items()}
+        self.best_weights = {name: tensor.to("cpu", copy=True) for name, tensor in unique_tensors(model).items()}
         return True
 
 
@@ -121,8 +120,8 @@ def save_checkpoint(
         rng=capture_rng(),
     )
     files: dict[str, Writer] = {
-        MODEL: _tensors_writer(_unique_tensors(model)),
-        OPTIMIZER: _tensors_writer(_moments(model, optimizer)),
+        MODEL: tensors_writer(unique_tensors(model)),
+        OPTIMIZER: tensors_writer(moments(model, optimizer)),
         STATE: _text_writer(saved.to_json()),
         REPORT: _text_writer(json.dumps(report, indent=2, allow_nan=False, ensure_ascii=False) + "\n"),
         TOKENIZER: tokenizer.save,
@@ -160,7 +159,7 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> tup
             model = DdlTransformer(DdlConfig(**fields))
     except ConfigError as error:
         _refuse(folder, str(error))
-    _copy_weights(folder / MODEL, model)
+    load_weights(folder / MODEL, model)
     try:
         tokenizer = Tokenizer.load(folder / TOKENIZER)
     except DataError as error:
@@ -196,8 +195,10 @@ def restore(
     saved = SavedState.from_json(text, error=CheckpointError, where=str(folder / STATE))
     if (saved.best_step is None) is not (manifest.best_validation is None):
         _refuse(folder, f"{STATE} and {BEST} do not agree on the best step")
-    _copy_weights(folder / MODEL, model)
-    _restore_optimizer(folder, saved, model, optimizer)
+    load_weights(folder / MODEL, model)
+    if saved.optimizer != type(optimizer).__name__:
+        _refuse(folder, f"{STATE} is of optimiser {saved.optimizer}, not {type(optimizer).__name__}")
+    load_moments(folder / OPTIMIZER, model, optimizer, saved.learning_rates, stepped=saved.step > 0)
     try:
         restore_rng(saved.rng)
     except ValueError as error:
@@ -214,55 +215,9 @@ def restore(
 
 def checkpoint_bytes(model: nn.Module, training: TrainingConfig) -> int:
     """Bytes that a run's checkpoints can take at once, for `storage.require_space` before step 1."""
-    weights = sum(tensor.nbytes for tensor in _unique_tensors(model).values())
-    moments = 2 * sum(parameter.nbytes for parameter in model.parameters())
-    return (training.keep_checkpoints + 1) * (2 * weights + moments + _SMALL_FILES)
-
-
-def _unique_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Parameters and buffers by state_dict name, the second and further names of a tied one left out."""
-    seen: set[tuple] = set()
-    unique = {}
-    for name, tensor in model.state_dict().items():
-        place = (tensor.device, tensor.data_ptr(), tensor.shape, tensor.stride())
-        if tensor.numel() == 0 or place not in seen:
-            seen.add(place)
-            unique[name] = tensor
-    return unique
-
-
-def _moments(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimiser's tensors as "<parameter>:<moment>"."""
-    names = {parameter: name for name, parameter in model.named_parameters()}
-    return {
-        f"{names[parameter]}:{moment}": tensor
-        for group in optimizer.param_groups
-        for parameter in group["params"]
-        for moment, tensor in optimizer.state.get(parameter, {}).items()
-    }
-
-
-def _restore_optimizer(folder: Path, saved: SavedState, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    groups = optimizer.state_dict()["param_groups"]
-    if saved.optimizer != type(optimizer).__name__ or len(saved.learning_rates) != len(groups):
-        _refuse(folder, f"{STATE} is of {saved.optimizer} with {len(saved.learning_rates)} parameter groups")
-    for group, learning_rate in zip(groups, saved.learning_rates, strict=True):
-        group["lr"] = learning_rate
-
-    parameters = dict(model.named_parameters())
-    moments: dict[str, dict[str, Tensor]] = {}
-    for key, tensor in _read_tensors(folder / OPTIMIZER).items():
-        name, _, moment = key.rpartition(":")
-        if name not in parameters or tensor.shape not in (parameters[name].shape, ()):
-            _refuse(folder, f"{OPTIMIZER} has {key!r} of shape {list(tensor.shape)}, which fits no parameter")
-        moments.setdefault(name, {})[moment] = tensor.clone()
-    if len({tuple(sorted(kinds)) for kinds in moments.values()}) != min(saved.step, 1):
-        _refuse(folder, f"{OPTIMIZER} does not hold the same moments for every parameter")
-
-    names = {parameter: name for name, parameter in parameters.items()}
-    order = [names[parameter] for group in optimizer.param_groups for parameter in group["params"]]
-    state = {index: moments[name] for index, name in enumerate(order) if name in moments}
-    optimizer.load_state_dict({"state": state, "param_groups": groups})
+    weights = sum(tensor.nbytes for tensor in unique_tensors(model).values())
+    both_moments = 2 * sum(parameter.nbytes for parameter in model.parameters())
+    return (training.keep_checkpoints + 1) * (2 * weights + both_moments + _SMALL_FILES)
 
 
 def _best(state: TrainState) -> Best | Path | None:
@@ -274,45 +229,11 @@ def _best(state: TrainState) -> Best | Path | None:
     if isinstance(state.best_weights, Path):
         return state.best_weights
     assert state.best_weights is not None, "record_validation keeps the weights of the best step"
-    return Best(state.best_step, {MODEL: _tensors_writer(state.best_weights), TOKENIZER: None})
-
-
-def _tensors_writer(tensors: Mapping[str, Tensor]) -> Writer:
-    def write(path: Path) -> None:
-        portable = {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
-        try:
-            safetensors.torch.save_file(portable, path, metadata={"format": "pt"})
-        except SafetensorError as error:
-            raise storage_error(path, str(error)) from None
-
-    return write
+    return Best(state.best_step, {MODEL: tensors_writer(state.best_weights), TOKENIZER: None})
 
 
 def _text_writer(text: str) -> Writer:
     return lambda path: write_new(path, text.encode())
-
-
-def _read_tensors(path: Path) -> dict[str, Tensor]:
-    try:
-        return safetensors.torch.load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is not a safetensors file: {error}; use another checkpoint") from None
-
-
-def _copy_weights(path: Path, model: nn.Module) -> None:
-    """Fill every parameter and buffer of `model`; names, shapes and dtypes must be exactly its own."""
-    found, wanted = _read_tensors(path), _unique_tensors(model)
-    if odd := sorted(found.keys() ^ wanted.keys()):
-        raise CheckpointError(f"{path} {'has' if odd[0] in found else 'lacks'} {odd[0]!r}, unlike the model it names")
-    for name, tensor in wanted.items():
-        if (found[name].shape, found[name].dtype) != (tensor.shape, tensor.dtype):
-            raise CheckpointError(
-                f"{path}: {name} must be {tensor.dtype} {list(tensor.shape)}, "
-                f"got {found[name].dtype} {list(found[name].shape)}; use another checkpoint"
-            )
-    with torch.no_grad():
-        for name, tensor in wanted.items():
-            tensor.copy_(found[name])
 
 
 def _verify(folder: Path, *needed: str) -> Manifest:
