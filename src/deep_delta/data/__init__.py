@@ -1,1 +1,1 @@
-"""From text to batches: corpora, tokenizers and a loader whose order is a function of (seed, step)."""
+"""From text to batches: corpus → documents → tokens on disk → windows. Imports no torch."""

@@ -1,0 +1,187 @@
+"""A corpus as token ids on disk, and everything that a training run needs of its data in one `Dataset`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from itertools import islice
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from deep_delta.data.cache import cached
+from deep_delta.data.corpus import SPLITS, Corpus, SplitName, open_corpus
+from deep_delta.data.readers import Piece
+from deep_delta.data.tokenizer import Tokenizer, byte_tokenizer, require_vocabulary, train_bpe
+from deep_delta.errors import ConfigError, DataError
+from deep_delta.runs.record import Record
+
+BPE_VOCABULARY = 4096
+_FORMAT = "1"  # change it when the same text and tokenizer give other tokens
+_BATCH = 16  # pieces that are tokenized at once: a few MB of text
+
+
+@dataclass(frozen=True)
+class TokenFile:
+    """Token ids in the cache. tokens: uint16 or uint32, read from disk as they are used."""
+
+    path: Path
+    tokens: np.ndarray
+
+
+class SplitFacts(Record):
+    """How much there is of one split. bytes_per_token: None when there are no tokens."""
+
+    documents: int
+    num_bytes: int
+    tokens: int
+    bytes_per_token: float | None
+
+
+class DataFacts(Record):
+    """What `ddl data` shows."""
+
+    corpus: str
+    corpus_sha256: str
+    tokenizer: str
+    tokenizer_sha256: str
+    vocab_size: int
+    sha256: str
+    train: SplitFacts
+    validation: SplitFacts
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A corpus, a tokenizer, and what the one makes of the other. validation: None when nothing could be held out."""
+
+    corpus: Corpus
+    tokenizer: Tokenizer
+    train: np.ndarray
+    validation: np.ndarray | None
+
+    @property
+    def sha256(self) -> str:
+        """Of corpus and tokenizer: equal hashes, equal tokens."""
+        return _key(self.corpus.sha256, self.tokenizer.sha256)
+
+    def tokens(self, split: SplitName) -> np.ndarray:
+        """The ids of one split; an empty array when there are none."""
+        chosen = self.train if split == "train" else self.validation
+        return np.empty(0, self.train.dtype) if chosen is None else chosen
+
+    def facts(self) -> DataFacts:
+        """Documents, bytes, tokens and hashes. Reads the corpus once."""
+        train, validation = (self._split_facts(split) for split in SPLITS)
+        return DataFacts(
+            corpus=self.corpus.name,
+            corpus_sha256=self.corpus.sha256,
+            tokenizer=self.tokenizer.name,
+            tokenizer_sha256=self.tokenizer.sha256,
+            vocab_size=self.tokenizer.vocab_size,
+            sha256=self.sha256,
+            train=train,
+            validation=validation,
+        )
+
+    def sample(self, split: SplitName = "train", *, start: int = 0, num_tokens: int = 64) -> list[str]:
+        """The text of some tokens, one string each; half a character shows as U+FFFD, the end of a text as ""."""
+        return [self.tokenizer.decode([index]) for index in self.tokens(split)[start : start + num_tokens].tolist()]
+
+    def _split_facts(self, split: SplitName) -> SplitFacts:
+        num_bytes, tokens = self.corpus.num_bytes(split), len(self.tokens(split))
+        return SplitFacts(
+            documents=self.corpus.num_documents(split),
+            num_bytes=num_bytes,
+            tokens=tokens,
+            bytes_per_token=num_bytes / tokens if tokens else None,
+        )
+
+
+def prepare(spec: str | None = None, tokenizer: str = "byte", *, fixed: Tokenizer | None = None) -> Dataset:
+    """Open a corpus (see `open_corpus`), get its tokenizer and tokenize both splits, all through the cache.
+
+    tokenizer: "byte"; "bpe" or "bpe:N", trained on the train split, 4,096 tokens unless told otherwise; or a
+    tokenizer.json. fixed: a tokenizer that is there already, as when a run resumes; `tokenizer` then does not count.
+    ConfigError, DataError and StorageError come from here, before anything is trained.
+    """
+    get_tokenizer = (lambda _corpus: fixed) if fixed else _tokenizer_getter(tokenizer)
+    corpus = open_corpus(spec)
+    found = get_tokenizer(corpus)
+    train, validation = (tokenize(corpus, found, split).tokens for split in SPLITS)
+    if len(train) < 2:
+        raise DataError(f"{corpus.name} has {len(train)} tokens to train on; a sequence needs at least 2")
+    return Dataset(corpus, found, train, validation if len(validation) else None)
+
+
+def tokenize(corpus: Corpus, tokenizer: Tokenizer, split: SplitName) -> TokenFile:
+    """The ids of one split, with `tokenizer.end_of_text` between documents; memory does not grow with the corpus.
+
+    Kept in the cache under the hashes of corpus and tokenizer. DataError when the corpus changed since it was opened,
+    StorageError when the cache cannot be written.
+    """
+
+    def write(file: BinaryIO) -> None:
+        end_of_text = np.array([tokenizer.end_of_text], tokenizer.dtype)
+        for number, (piece, ids) in enumerate(_encoded(corpus.pieces(split), tokenizer)):
+            if piece.begins and number:
+                file.write(end_of_text.data)
+            file.write(ids.data)
+
+    path = cached(f"{split}-{_key(corpus.sha256, tokenizer.sha256)}-{tokenizer.dtype.name}.bin", write)
+    if not path.stat().st_size:
+        return TokenFile(path, np.empty(0, tokenizer.dtype))
+    return TokenFile(path, np.memmap(path, tokenizer.dtype, mode="r"))
+
+
+def require_ids_below(tokens: np.ndarray, vocab_size: int, where: str) -> None:
+    """DataError, with the position, when a token is none of a model's `vocab_size`. Reads in chunks."""
+    chunk = 1 << 20
+    for start in range(0, len(tokens), chunk):
+        part = tokens[start : start + chunk]
+        if part.max() >= vocab_size:
+            at = int(np.argmax(part >= vocab_size))
+            raise DataError(
+                f"{where}: token id {part[at]} at position {start + at} is not below the vocabulary of {vocab_size}; "
+                "use the tokenizer that the tokens were made with, or a larger vocab_size"
+            )
+
+
+def _tokenizer_getter(spec: str) -> Callable[[Corpus], Tokenizer]:
+    """Check a tokenizer spec before the corpus is read."""
+    if spec == "byte":
+        return lambda _corpus: byte_tokenizer()
+    kind, colon, size = spec.partition(":")
+    if kind == "bpe":
+        if colon and not (size.isascii() and size.isdigit()):
+            raise ConfigError(f"tokenizer bpe:SIZE needs a whole number, as bpe:4096, got {spec!r}")
+        vocab_size = int(size[:12]) if colon else BPE_VOCABULARY
+        require_vocabulary(vocab_size)
+        return lambda corpus: _trained_bpe(corpus, vocab_size)
+    if not Path(spec).is_file():
+        raise ConfigError(f"tokenizer must be byte, bpe, bpe:SIZE or the path of a tokenizer.json, got {spec!r}")
+    loaded = Tokenizer.load(spec)
+    return lambda _corpus: loaded
+
+
+def _trained_bpe(corpus: Corpus, vocab_size: int) -> Tokenizer:
+    """Trained on the train split alone, so that nothing of the validation text is in it; from the cache if it can."""
+
+    def write(file: BinaryIO) -> None:
+        trained = train_bpe((piece.text for piece in corpus.pieces("train")), vocab_size)
+        file.write(trained.to_json().encode())
+
+    path = cached(f"bpe-{vocab_size}-{_key(corpus.sha256, version('tokenizers'))}.tokenizer", write)
+    return Tokenizer.load(path)
+
+
+def _encoded(pieces: Iterator[Piece], tokenizer: Tokenizer) -> Iterator[tuple[Piece, np.ndarray]]:
+    while batch := list(islice(pieces, _BATCH)):
+        yield from zip(batch, tokenizer.encode_batch([piece.text for piece in batch]), strict=True)
+
+
+def _key(*parts: str) -> str:
+    return hashlib.sha256("/".join((_FORMAT, *parts)).encode()).hexdigest()[:40]
