@@ -1,0 +1,137 @@
+"""`ddl compare`: saved models on one text, ranked by bits per byte."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deep_delta.cli.device import check_device_name, resolve_device
+from deep_delta.cli.options import Parser, whole
+from deep_delta.errors import ConfigError, DataError
+from deep_delta.runs.layout import RunFolder, resolve_checkpoint
+from deep_delta.runs.manifest import read_manifest
+from deep_delta.runs.storage import atomic_write
+
+if TYPE_CHECKING:
+    import torch
+
+    from deep_delta.evaluation.compare import Candidate, Comparison
+
+_DESCRIPTION = """
+Evaluate checkpoints on the same text: loss and perplexity per token, bits per byte (which compares models whatever
+their tokenizers), parameters, counted FLOPs per token, and what the gates did. Every model predicts the same excerpts,
+spread evenly over the split. "Not resolved" means that the text at hand does not tell two models apart.
+"""
+
+_EXAMPLES = """
+  ddl compare runs/book/*/checkpoints/LATEST --data other.txt
+  ddl compare runs/book --max-bytes 1000000 --save result.json
+  ddl compare runs/a/ddl-cc runs/b/ddl-cc/checkpoints/step-100/best_validation
+"""
+
+
+def run(arguments: Sequence[str]) -> None:
+    options = _parser().parse(arguments)
+    check_device_name(options.device)
+    if options.max_bytes < 1:
+        raise ConfigError(f"--max-bytes must be at least 1, got {options.max_bytes}")
+    folders = [folder for given in options.checkpoints for folder in _checkpoints(given)]
+    if not folders:
+        raise DataError("nothing to evaluate: give one or more checkpoints, or the folder of a run")
+    names = _names(folders)
+    comparison = _compare(options, folders, names)
+    _show(comparison)
+    if options.save:
+        atomic_write(Path(options.save), comparison.to_json())
+
+
+def _parser() -> Parser:
+    parser = Parser("compare CHECKPOINT… [options]", _DESCRIPTION, _EXAMPLES)
+    parser.add_argument(
+        "checkpoints", nargs="*", metavar="CHECKPOINT", help="step-N folders, LATEST files, or RUN for all its variants"
+    )
+    parser.add_data()
+    parser.add_argument("--split", choices=("validation", "train"), default="validation", help="[validation]")
+    parser.add_argument(
+        "--max-bytes", type=whole, default=1 << 18, metavar="INT", help="evaluate on about so much text [262144]"
+    )
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="[fp32]")
+    parser.add_argument("--save", metavar="FILE", help="also write the result, spectra included, as JSON")
+    parser.add_device()
+    return parser
+
+
+def _checkpoints(given: str) -> list[Path]:
+    """The folders that one argument means; a run stands for the latest checkpoint of each of its variants."""
+    run = RunFolder(Path(given))
+    if run.comparison.exists():
+        return [latest for variant in run.variants() if (latest := variant.latest())]
+    return [resolve_checkpoint(given)]
+
+
+def _names(folders: Sequence[Path]) -> list[str]:
+    """Short names that tell the checkpoints apart: variant, or run/variant, or run/variant@step, or the path."""
+    manifests = [read_manifest(folder) for folder in folders]
+    runs = [
+        folder.absolute().parents[3 if one.kind == "best_validation" else 2]
+        for folder, one in zip(folders, manifests, strict=True)
+    ]
+    kinds = [
+        [one.variant for one in manifests],
+        [f"{run.name}/{one.variant}" for run, one in zip(runs, manifests, strict=True)],
+        [f"{run.name}/{one.variant}@{one.step}" for run, one in zip(runs, manifests, strict=True)],
+    ]
+    return next((names for names in kinds if len(set(names)) == len(names)), [str(folder) for folder in folders])
+
+
+def _compare(options: argparse.Namespace, folders: Sequence[Path], names: Sequence[str]) -> Comparison:
+    from rich.progress import track
+
+    from deep_delta.cli.console import notes
+    from deep_delta.data.corpus import open_corpus
+    from deep_delta.evaluation.compare import compare
+
+    corpus = open_corpus(options.data)
+    candidates = track(
+        _load(folders, names, resolve_device(options.device)),
+        "evaluating",
+        total=len(folders),
+        console=notes,
+        transient=True,
+        disable=not notes.is_terminal,
+    )
+    return compare(candidates, corpus, split=options.split, max_bytes=options.max_bytes, precision=options.precision)
+
+
+def _load(folders: Sequence[Path], names: Sequence[str], device: torch.device) -> Iterator[Candidate]:
+    from deep_delta.evaluation.compare import Candidate
+    from deep_delta.training.checkpoint import load_checkpoint
+    from deep_delta.training.config import TrainingConfig
+
+    for folder, name in zip(folders, names, strict=True):
+        model, tokenizer, manifest = load_checkpoint(folder, device)
+        seq_len = TrainingConfig.model_validate(manifest.training).seq_len
+        yield Candidate(name, manifest.variant, manifest.step, model, tokenizer, seq_len)
+
+
+def _show(comparison: Comparison) -> None:
+    from deep_delta.cli.console import count, show_table
+    from deep_delta.cli.tables import show_gates, unresolved
+
+    rows = [
+        [
+            row.name,
+            f"{row.bits_per_byte:.4f}",
+            f"{row.loss:.4f}",
+            "–" if row.perplexity is None else f"{row.perplexity:,.2f}",
+            count(row.parameters),
+            count(row.flops_per_token),
+        ]
+        for row in comparison.rows
+    ]
+    columns = ["<checkpoint", "bits/byte", "loss", "perplexity", "parameters", "FLOPs/token"]
+    text = f"{comparison.num_bytes:,} bytes of {comparison.data} ({comparison.split})"
+    show_table(f"On {text}, best first", columns, rows, unresolved(comparison.ranking))
+    show_gates({row.name: row.spectra for row in comparison.rows})

@@ -1,0 +1,63 @@
+"""`ddl data`: prepare a corpus, and see what would be trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from deep_delta.cli.options import Parser, whole
+from deep_delta.errors import ConfigError
+
+_DESCRIPTION = """
+Prepare a text for training and look at it: how it is split, what is held out for validation, what the tokenizer makes
+of it, and the hashes by which results are compared. Tokens and trained tokenizers go to a cache (DEEP_DELTA_CACHE,
+else ~/.cache/deep_delta), so that training starts at once; `ddl train` prepares what is missing by itself. DATA is a
+text, jsonl or parquet file, a folder or a glob; without it, the source of Python's own standard library.
+"""
+
+_EXAMPLES = """
+  ddl data
+  ddl data book.txt --sample 500
+  ddl data 'texts/*.jsonl' --tokenizer bpe:8192 --save-tokenizer tokens.json
+"""
+
+
+def run(arguments: Sequence[str]) -> None:
+    options = _parser().parse(arguments)
+    if options.sample < 0:
+        raise ConfigError(f"--sample must not be negative, got {options.sample}")
+
+    from deep_delta.cli.console import notes, out, show_table
+    from deep_delta.data.tokens import prepare
+
+    with notes.status("reading, tokenizing and writing to the cache"):
+        data = prepare(options.data, options.tokenizer or "byte")
+        facts = data.facts()
+    rows = [
+        [
+            name,
+            f"{split.documents:,}",
+            f"{split.num_bytes:,}",
+            f"{split.tokens:,}",
+            "–" if split.bytes_per_token is None else f"{split.bytes_per_token:.2f}",
+        ]
+        for name, split in (("train", facts.train), ("validation", facts.validation))
+    ]
+    note = f"tokenizer {facts.tokenizer} of {facts.vocab_size:,} tokens\nsha256 {facts.sha256}"
+    show_table(facts.corpus, ["<split", "documents", "bytes", "tokens", "bytes/token"], rows, note)
+    tokens = data.sample(num_tokens=options.sample)
+    if tokens:
+        out.print(f"[bold]The first {len(tokens)} tokens[/]")
+        out.print(("" if facts.tokenizer == "byte" else "|").join(tokens), markup=False, soft_wrap=True)
+    if options.save_tokenizer:
+        data.tokenizer.save(Path(options.save_tokenizer))
+        notes.print(f"use it with --tokenizer {options.save_tokenizer}", soft_wrap=True)
+
+
+def _parser() -> Parser:
+    parser = Parser("data [DATA] [options]", _DESCRIPTION, _EXAMPLES)
+    parser.add_argument("data", nargs="?", metavar="DATA", help="the text [Python's own source]")
+    parser.add_tokenizer()
+    parser.add_argument("--sample", type=whole, default=200, metavar="INT", help="show so many tokens [200]")
+    parser.add_argument("--save-tokenizer", metavar="FILE", help="write the tokenizer to a file of your own")
+    return parser

@@ -1,0 +1,106 @@
+"""The tables that several commands show: who is better, and what the gates learned."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import Any
+
+from rich.text import Text
+
+from deep_delta.cli.console import Cell, count, show_table
+from deep_delta.runs.comparison import Evaluation, Ranking, Standing, TrainedVariant, TrainingComparison
+
+_COLUMNS = 5  # models side by side in 80 columns
+Spectra = Sequence[Mapping[str, Any]]
+
+
+def show_training(ranking: Ranking, comparisons: Sequence[TrainingComparison]) -> None:
+    """Variants in the order of their best validation loss, each against the baseline; one comparison per seed."""
+    runs: dict[str, list[TrainedVariant]] = {}
+    for comparison in comparisons:
+        for run in comparison.runs:
+            runs.setdefault(run.variant, []).append(run)
+    ranked = {standing.variant: standing for standing in ranking.standings}
+    rows: list[list[Cell]] = []
+    for variant in [*ranked, *(variant for variant in runs if variant not in ranked)]:
+        mine = runs[variant]
+        if variant in ranked:
+            losses, against = _with_spread(ranked[variant].values), _against("baseline", ranked, variant)
+        else:
+            losses, against = "–", Text(mine[0].problem or mine[0].status, "yellow")
+        bits = _with_spread([found for run in mine if (found := _bits_per_byte(run)) is not None])
+        rows.append([variant, count(mine[0].parameters), losses, bits, against])
+    columns = ["<variant", "parameters", "loss", "bits/byte", "<against baseline"]
+    show_table("Best validation loss, best first", columns, rows, unresolved(ranking))
+
+
+def unresolved(ranking: Ranking) -> str:
+    """What the data do not tell apart, and by which rule."""
+    order = [standing.variant for standing in ranking.standings]
+    pairs = {frozenset((one.variant, other)) for one in ranking.standings for other in one.not_resolved_from}
+    kept = [f"{one} ~ {other}" for one, other in combinations(order, 2) if frozenset((one, other)) in pairs]
+    if not order or len(kept) == math.comb(len(order), 2):
+        return ranking.rule
+    return "\n".join([f"not resolved: {', '.join(kept)}", ranking.rule] if kept else [ranking.rule])
+
+
+def show_gates(spectra: Mapping[str, Spectra]) -> None:
+    """Mean and spread of β after every sublayer, one column per model, a few models in a table; none without gates."""
+    gated = [(name, found) for name, found in spectra.items() if found]
+    for start in range(0, len(gated), _COLUMNS):
+        _show_gates(dict(gated[start : start + _COLUMNS]))
+
+
+def _show_gates(spectra: Mapping[str, Spectra]) -> None:
+    names = [f"{one['layer']} {one['sublayer']}" for one in max(spectra.values(), key=len)]
+    rows = [
+        [name, *(_gate(found[index]) if index < len(found) else "" for found in spectra.values())]
+        for index, name in enumerate(names)
+    ]
+    note = "mean ± spread over tokens; 0 leaves the state as it is, 1 overwrites what it reads along k, 2 reflects it"
+    show_table("Gates β after each sublayer", ["<layer", *spectra], rows, note)
+
+
+def last_spectra(runs: Sequence[TrainedVariant]) -> dict[str, Spectra]:
+    """The last spectra of each variant; where several seeds trained it, the mean of their gates."""
+    found: dict[str, list[Spectra]] = {}
+    for run in runs:
+        if run.evaluations:
+            found.setdefault(run.variant, []).append(run.evaluations[-1].spectra)
+    return {variant: [_mean_gate(same) for same in zip(*seeds, strict=True)] for variant, seeds in found.items()}
+
+
+def _mean_gate(spectra: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """One sublayer's gate, averaged over seeds."""
+    means = {name: math.fsum(one[name] for one in spectra) / len(spectra) for name in ("beta_mean", "beta_std")}
+    return {"layer": spectra[0]["layer"], "sublayer": spectra[0]["sublayer"], **means}
+
+
+def _gate(spectrum: Mapping[str, Any]) -> str:
+    return f"{spectrum['beta_mean']:.2f} ± {spectrum['beta_std']:.2f}"
+
+
+def _bits_per_byte(run: TrainedVariant) -> float | None:
+    found: list[Evaluation] = [one for one in run.evaluations if one.step == run.best_step]
+    return found[0].bits_per_byte if found else None
+
+
+def _with_spread(values: Sequence[float]) -> str:
+    """Their mean, ± half their range when there are several."""
+    if not values:
+        return "–"
+    mean = f"{math.fsum(values) / len(values):.3f}"
+    return mean if len(values) == 1 else f"{mean} ± {(max(values) - min(values)) / 2:.3f}"
+
+
+def _against(reference: str, ranked: Mapping[str, Standing], variant: str) -> Text:
+    """The difference from the reference, and whether it means anything."""
+    if variant == reference or reference not in ranked:
+        return Text("")
+    difference = ranked[variant].mean - ranked[reference].mean
+    if reference in ranked[variant].not_resolved_from:
+        return Text(f"{difference:+.3f} not resolved", "dim")
+    verdict, style = ("better", "green") if difference < 0 else ("worse", "red")
+    return Text(f"{difference:+.3f} {verdict}", style)

@@ -1,0 +1,31 @@
+import pytest
+import torch
+
+from deep_delta.cli.device import check_device_name, resolve_device
+from deep_delta.errors import BackendError, ConfigError
+
+
+@pytest.mark.parametrize("name", ["auto", "cpu", "cuda", "cuda:1", "mps", "xpu:0"])
+def test_names_that_devices_have(name):
+    check_device_name(name)
+
+
+@pytest.mark.parametrize("name", ["", "gpu", "CPU", "cuda:", "cuda:x", "auto:1", "meta", "cuda:99999", "cpu cuda"])
+def test_names_that_no_device_has(name):
+    with pytest.raises(ConfigError, match="unknown device"):
+        check_device_name(name)
+
+
+def test_cpu_is_always_there():
+    assert resolve_device("cpu") == torch.device("cpu")
+
+
+def test_auto_takes_a_gpu_where_there_is_one():
+    assert resolve_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def test_a_device_that_is_not_there_says_why():
+    absent = "cuda:999" if torch.cuda.is_available() else "cuda"
+    with pytest.raises(BackendError, match=rf"device {absent} is not available here: \w+") as caught:
+        resolve_device(absent)
+    assert "\n" not in str(caught.value)
