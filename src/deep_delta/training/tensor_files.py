@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from deep_delta.errors import CheckpointError
 from deep_delta.runs.checkpoint_files import Writer
-from deep_delta.runs.storage import storage_error
+from deep_delta.runs.storage import storage_error, write_new
 
 
 def unique_tensors(model: nn.Module) -> dict[str, Tensor]:
@@ -39,14 +39,17 @@ def moments(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Ten
 
 
 def tensors_writer(tensors: Mapping[str, Tensor]) -> Writer:
-    """A writer of one safetensors file; tensors are taken to the CPU as it runs. StorageError from the disk."""
+    """A writer of one safetensors file; tensors are taken to the CPU as it runs. OSError when the disk refuses."""
 
     def write(path: Path) -> None:
         portable = {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
+        write_new(path, b"")
+        mode = path.stat().st_mode  # safetensors replaces the file by one that only its owner may read
         try:
             safetensors.torch.save_file(portable, path, metadata={"format": "pt"})
         except SafetensorError as error:
             raise storage_error(path, str(error)) from None
+        path.chmod(mode)
 
     return write
 
