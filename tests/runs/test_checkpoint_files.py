@@ -90,12 +90,13 @@ def test_every_byte_is_on_the_disk_before_a_name_points_at_it(tmp_path: Path, di
     written = [number for number, (call, path) in enumerate(trace) if call == "write" and path.startswith(draft)]
     assert trace[max(written)][1] == f"{draft}/manifest.json"
     assert trace.index(("fsync", draft)) > max(written)
+    assert not any(call == "write" for call, _ in trace[published:])
     pointer = str(tmp_path / f"{TEMPORARY}{LATEST}")
     position = 0
     for event in [
+        ("fsync", pointer),
         ("rename", draft),
         ("fsync", str(tmp_path)),
-        ("fsync", pointer),
         ("replace", pointer),
         ("fsync", str(tmp_path)),
         ("rename", str(tmp_path / "step-1")),

@@ -7,6 +7,7 @@
 
 The order of a save, each step safe on the disk before the next begins: a temporary folder beside the others → files →
 manifest → fsync of each → fsync of the folder → rename to an unused name → fsync of the parent → LATEST → prune.
+Nothing from the rename on needs room: the new LATEST is written before it, beside the old one, and only takes its name.
 A named folder is never written to again. When step N exists already, because a resumed run has come to it once more,
 the new save becomes step-N.2 (.3, …), unless it equals the existing one bit for bit, which then stays and is named.
 """
@@ -23,7 +24,6 @@ from deep_delta.runs.layout import LATEST, MANIFEST, StepName, step_names
 from deep_delta.runs.manifest import FileEntry, Manifest, read_manifest
 from deep_delta.runs.storage import (
     TEMPORARY,
-    atomic_write,
     hash_regular,
     link_or_copy,
     make_folder,
@@ -64,19 +64,29 @@ def write_checkpoint(
     make_folder(checkpoints)
     with storage_errors(checkpoints):
         sweep(checkpoints)
-    draft = checkpoints / f"{TEMPORARY}step-{manifest.step}"
+    draft, pointer = checkpoints / f"{TEMPORARY}step-{manifest.step}", checkpoints / f"{TEMPORARY}{LATEST}"
     try:
         with storage_errors(draft):
             draft.mkdir()
-            _write_files(draft, files)
+            for name, write in files.items():
+                write(draft / name)
             entry = _write_best(draft, manifest, best)
             manifest = _seal(draft, manifest.model_copy(update={"best_validation": entry}), files)
-            folder = _publish(draft, manifest)
+            folder = _choose_name(checkpoints, manifest)
+            write_new(pointer, f"{folder.name}\n".encode())
+            sync(pointer)
+            if folder.exists():
+                remove(draft)
+            else:
+                draft.rename(folder)
+            sync(checkpoints)
+            pointer.replace(checkpoints / LATEST)
+            sync(checkpoints)
     except BaseException:
-        with suppress(OSError):
-            remove(draft)
+        for unfinished in (draft, pointer):
+            with suppress(OSError):
+                remove(unfinished)
         raise
-    atomic_write(checkpoints / LATEST, f"{folder.name}\n")
     with storage_errors(checkpoints):
         _prune(checkpoints, folder.name, keep)
     return folder
@@ -107,11 +117,6 @@ def sweep(checkpoints: Path) -> None:
     for entry in list(checkpoints.iterdir()):
         if entry.name.startswith(TEMPORARY):
             remove(entry)
-
-
-def _write_files(folder: Path, files: Mapping[str, Writer]) -> None:
-    for name, write in files.items():
-        write(folder / name)
 
 
 def _write_best(draft: Path, manifest: Manifest, best: Best | Path | None) -> FileEntry | None:
@@ -145,18 +150,14 @@ def _seal(folder: Path, manifest: Manifest, names: Mapping[str, object]) -> Mani
     return sealed
 
 
-def _publish(draft: Path, manifest: Manifest) -> Path:
-    """Give the finished draft an unused name; or drop it for an existing folder that is the same and whole."""
-    taken = [StepName.parse(entry.name) for entry in draft.parent.iterdir()]
+def _choose_name(checkpoints: Path, manifest: Manifest) -> Path:
+    """An unused name for the finished draft; or an existing folder of its step that is the same and whole."""
+    taken = [StepName.parse(entry.name) for entry in checkpoints.iterdir()]
     revisions = [name.revision for name in taken if name is not None and name.step == manifest.step]
-    newest = draft.with_name(str(StepName(manifest.step, max(revisions, default=1))))
+    newest = checkpoints / str(StepName(manifest.step, max(revisions, default=1)))
     if revisions and _is_copy(newest, manifest):
-        remove(draft)
         return newest
-    folder = draft.with_name(str(StepName(manifest.step, max(revisions, default=0) + 1)))
-    draft.rename(folder)
-    sync(folder.parent)
-    return folder
+    return checkpoints / str(StepName(manifest.step, max(revisions, default=0) + 1))
 
 
 def _is_copy(folder: Path, manifest: Manifest) -> bool:
