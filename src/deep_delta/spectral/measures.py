@@ -45,6 +45,7 @@ def measure(
         NumericsError: a measure is not finite; the message names it.
         ConfigError: a gate is outside [0, 2].
     """
+    # Elementwise products and sums below: autocast lowers the precision of matrix products alone.
     x, k, v, beta, _ = matrix_form(x, k, v, beta)
     x, k, v, beta = (_precise(tensor) for tensor in (x, k, v, beta.squeeze(-1)))
     direction_norm = _norm(k)
