@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Literal
 
 import numpy as np
 
-from deep_delta.data.corpus import Corpus
+from deep_delta.data.corpus import Corpus, SplitName
 from deep_delta.data.tokenizer import Tokenizer
 from deep_delta.errors import ConfigError, DataError
 from deep_delta.evaluation.flops import flops_per_token
@@ -78,7 +79,7 @@ def compare(
     candidates: Iterable[Candidate],
     corpus: Corpus,
     *,
-    split: Literal["train", "validation"] = "validation",
+    split: SplitName = "validation",
     max_bytes: int = 1 << 18,
     precision: Literal["fp32", "bf16"] = "fp32",
 ) -> Comparison:
@@ -111,10 +112,10 @@ def compare(
     )
 
 
-def excerpts(corpus: Corpus, split: Literal["train", "validation"], *, max_bytes: int) -> list[str]:
+def excerpts(corpus: Corpus, split: SplitName, *, max_bytes: int) -> list[str]:
     """Every n-th piece of the split, n being the smallest that leaves about `max_bytes`; `DataError` for no text."""
     every = max(1, math.ceil(corpus.num_bytes(split) / max_bytes))
-    chosen = [piece for index, piece in enumerate(_pieces(corpus.documents(split))) if index % every == 0]
+    chosen = list(islice(_cut(piece.text for piece in corpus.pieces(split)), 0, None, every))
     if not chosen:
         raise DataError(f"nothing to evaluate: {corpus.name} has no text in its {split} split")
     return chosen
@@ -133,10 +134,10 @@ def windows(ids: Sequence[int], seq_len: int, start: int) -> tuple[np.ndarray, n
     return inputs.reshape(rows, seq_len), targets.reshape(rows, seq_len)
 
 
-def _pieces(documents: Iterable[str]) -> Iterator[str]:
-    for document in documents:
-        for start in range(0, len(document), EXCERPT):
-            yield document[start : start + EXCERPT]
+def _cut(texts: Iterable[str]) -> Iterator[str]:
+    for text in texts:
+        for start in range(0, len(text), EXCERPT):
+            yield text[start : start + EXCERPT]
 
 
 def _score(

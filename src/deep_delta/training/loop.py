@@ -9,7 +9,6 @@ from __future__ import annotations
 import random
 import signal
 import time
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,21 +61,21 @@ def train_variant(job: Job, checkpoint: Path | None, *, reporter: Reporter, stop
     state, training = run.state, job.training
     loss_of = torch.compile(run.model.loss) if training.compile else run.model.loss
     reporter.variant_started(job.variant, state.step, training.max_steps)
-    with closing(run.loader.prefetch(state.micro_step, training.data_workers)) as batches:
-        while state.step < training.max_steps:
-            started = time.perf_counter()
-            result = take_step(loss_of, run.optimizer, batches, state.step, training)
-            state.step += 1
-            state.micro_step += training.accumulation_steps
-            state.tokens_seen += result.tokens
-            run.log_step(StepReport(state.step, seconds=time.perf_counter() - started, **vars(result)))
-            if run.is_due(training.eval_interval):
-                run.evaluate()
-            asked = stop.signum
-            if asked is not None or run.is_due(training.checkpoint_interval):
-                run.save()
-            if asked is not None and state.step < training.max_steps:
-                run.stop(asked)
+    batches = run.loader.prefetch(state.micro_step, training.data_workers)
+    while state.step < training.max_steps:
+        started = time.perf_counter()
+        result = take_step(loss_of, run.optimizer, batches, state.step, training)
+        state.step += 1
+        state.micro_step += training.accumulation_steps
+        state.tokens_seen += result.tokens
+        run.log_step(StepReport(state.step, seconds=time.perf_counter() - started, **vars(result)))
+        if run.is_due(training.eval_interval):
+            run.evaluate()
+        asked = stop.signum
+        if asked is not None or run.is_due(training.checkpoint_interval):
+            run.save()
+        if asked is not None and state.step < training.max_steps:
+            run.stop(asked)
     job.folder.events.append("finished", step=state.step)
     reporter.variant_finished(job.variant, state.step)
 

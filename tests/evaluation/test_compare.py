@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from deep_delta.data.corpus import Corpus, open_corpus
+from deep_delta.data.tokenizer import Tokenizer, byte_tokenizer, train_bpe
+from deep_delta.errors import ConfigError, DataError
+from deep_delta.evaluation import compare as module
+from deep_delta.evaluation.compare import Candidate, Comparison, compare, excerpts, windows
+from deep_delta.evaluation.flops import flops_per_token
+from deep_delta.evaluation.language_model import IGNORED
+from deep_delta.models.transformer import DdlTransformer
+from deep_delta.models.variants import variant_config
+
+TEXT = "".join(f"Zeile {n}: süß und grün, {n * n} Bäume.\n" for n in range(200))
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    path = tmp_path_factory.mktemp("text") / "trees.txt"
+    path.write_text(TEXT, encoding="utf-8")
+    return open_corpus(str(path))
+
+
+@pytest.fixture(scope="module")
+def bpe() -> Tokenizer:
+    return train_bpe([TEXT], 300)
+
+
+def candidate(name: str, tokenizer: Tokenizer, variant: str = "ddl-cc", seed: int = 0) -> Candidate:
+    torch.manual_seed(seed)
+    config = variant_config(
+        variant, d_model=16, num_layers=1, num_heads=2, vocab_size=tokenizer.vocab_size, max_seq_len=32
+    )
+    return Candidate(name, variant, 7, DdlTransformer(config), tokenizer, seq_len=24)
+
+
+def uniform(name: str, tokenizer: Tokenizer) -> Candidate:
+    """A model that gives every token the same probability."""
+    one = candidate(name, tokenizer)
+    with torch.no_grad():
+        one.model.embedding.weight.zero_()
+    return one
+
+
+def test_models_with_different_tokenizers_are_ranked_by_bits_per_byte(corpus: Corpus, bpe: Tokenizer):
+    byte = byte_tokenizer()
+    found = compare([uniform("bytes", byte), uniform("pairs", bpe)], corpus, split="train")
+    text = "".join(corpus.documents("train"))
+    assert found.num_bytes == len(text.encode())
+    rows = {row.name: row for row in found.rows}
+    assert rows["bytes"].bits_per_byte == pytest.approx(math.log2(byte.vocab_size), rel=1e-5)
+    expected = math.log2(bpe.vocab_size) * rows["pairs"].tokens / found.num_bytes
+    assert rows["pairs"].bits_per_byte == pytest.approx(expected, rel=1e-5)
+    assert rows["pairs"].tokens < rows["bytes"].tokens == found.num_bytes
+    assert [row.name for row in found.rows] == ["pairs", "bytes"]
+    assert rows["pairs"].loss > rows["bytes"].loss  # which is why the loss per token ranks nothing here
+    assert found.ranking.standings[0].mean == pytest.approx(rows["pairs"].bits_per_byte)
+
+
+def test_a_row_says_what_the_model_is(corpus: Corpus):
+    one = candidate("mine", byte_tokenizer())
+    row = compare([one], corpus).rows[0]
+    assert (row.name, row.variant, row.step, row.tokenizer) == ("mine", "ddl-cc", 7, "byte")
+    assert row.parameters == one.model.num_parameters()
+    assert row.flops_per_token == flops_per_token(one.model.config, 24).forward
+    assert row.perplexity == pytest.approx(math.exp(row.loss))
+    assert [(spectrum["layer"], spectrum["sublayer"]) for spectrum in row.spectra] == [(0, "mixer"), (0, "mlp")]
+
+
+def test_the_loss_is_that_of_reading_the_text_window_by_window(corpus: Corpus):
+    one = candidate("mine", byte_tokenizer())
+    row = compare([one], corpus).rows[0]
+    ids = [256, *"".join(corpus.documents("validation")).encode()]
+    nats = 0.0
+    with torch.no_grad():
+        for start in range(0, len(ids) - 1, 24):
+            window = torch.tensor(ids[start : start + 25])
+            logits = one.model(window[None, :-1])
+            nats += torch.nn.functional.cross_entropy(logits[0], window[1:], reduction="sum").item()
+    assert row.tokens == len(ids) - 1
+    assert row.loss == pytest.approx(nats / row.tokens, rel=1e-5)
+
+
+def test_equal_models_are_not_resolved_and_unequal_ones_are(corpus: Corpus, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "EXCERPT", 200)
+    byte = byte_tokenizer()
+    sure = candidate("sure", byte, seed=1)
+    with torch.no_grad():
+        sure.model.embedding.weight.mul_(30)
+    found = compare([candidate("one", byte), candidate("same", byte), sure], corpus, split="train")
+    unresolved = {standing.variant: standing.not_resolved_from for standing in found.ranking.standings}
+    assert unresolved == {"one": ("same",), "same": ("one",), "sure": ()}
+
+
+def test_the_additive_baseline_is_compared_without_spectra(corpus: Corpus):
+    assert compare([candidate("base", byte_tokenizer(), "baseline")], corpus).rows[0].spectra == ()
+
+
+def test_a_text_shorter_than_a_window_is_enough(tmp_path: Path):
+    path = tmp_path / "short.txt"
+    path.write_text("ab")
+    row = compare([candidate("mine", byte_tokenizer())], open_corpus(str(path)), split="train").rows[0]
+    assert row.tokens == 2
+    assert row.spectra[0]["tokens"] == 2
+
+
+def test_candidates_are_taken_one_at_a_time(corpus: Corpus):
+    alive: list[str] = []
+
+    def load() -> Iterator[Candidate]:
+        for name in ("a", "b"):
+            alive.append(name)
+            yield candidate(name, byte_tokenizer())
+            assert alive.pop() == name
+
+    assert len(compare(load(), corpus).rows) == 2
+
+
+def test_it_can_be_saved_and_read_back(corpus: Corpus):
+    found = compare([candidate("mine", byte_tokenizer())], corpus)
+    assert Comparison.from_json(found.to_json(), error=DataError, where="it") == found
+
+
+def test_nothing_to_evaluate_is_an_error(corpus: Corpus, monkeypatch: pytest.MonkeyPatch):
+    with pytest.raises(DataError, match="nothing to evaluate: no checkpoint"):
+        compare([], corpus)
+    monkeypatch.setattr(Corpus, "pieces", lambda self, split: iter(()))
+    with pytest.raises(DataError, match=r"nothing to evaluate: .*trees.txt has no text in its validation split"):
+        compare([candidate("mine", byte_tokenizer())], corpus)
+
+
+def test_the_same_name_twice_is_refused(corpus: Corpus):
+    with pytest.raises(ConfigError, match="mine is given twice"):
+        compare([candidate("mine", byte_tokenizer()), candidate("mine", byte_tokenizer())], corpus)
+
+
+def test_excerpts_are_spread_over_the_text_and_about_as_much_as_asked(corpus: Corpus, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "EXCERPT", 100)
+    text = "".join(corpus.documents("train"))
+    chosen = excerpts(corpus, "train", max_bytes=len(text.encode()) // 3 + 1)
+    assert sum(len(one.encode()) for one in chosen) <= 1.2 * len(text.encode()) / 3
+    assert chosen == [text[start : start + 100] for start in range(0, len(text), 300)]
+    assert "".join(excerpts(corpus, "train", max_bytes=1 << 30)) == text
+
+
+@pytest.mark.parametrize("length", [1, 4, 5, 8, 9])
+def test_windows_make_every_token_a_target_once(length: int):
+    ids = list(range(100, 100 + length))
+    inputs, targets = windows(ids, 4, start=7)
+    assert inputs.shape == targets.shape == (math.ceil(length / 4), 4)
+    scored = targets.reshape(-1) != IGNORED
+    assert targets.reshape(-1)[scored].tolist() == ids
+    assert inputs.reshape(-1)[scored].tolist() == [7, *ids[:-1]]
+    assert np.array_equal(scored, np.arange(scored.size) < length)

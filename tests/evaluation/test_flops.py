@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from deep_delta.evaluation.flops import flops_per_token
+from deep_delta.models.config import DdlConfig
+from deep_delta.models.transformer import DdlTransformer
+from deep_delta.models.variants import VARIANTS, variant_config
+
+B, T = 2, 24
+
+
+def config_of(variant: str, **fields: Any) -> DdlConfig:
+    sizes = {"d_model": 48, "num_layers": 3, "num_heads": 4, "vocab_size": 100, "max_seq_len": T}
+    return variant_config(variant, **{**sizes, **fields})
+
+
+def counted(config: DdlConfig, *, backward: bool = False) -> float:
+    """Operations per token in matrix products, as PyTorch counts them."""
+    model = DdlTransformer(config)
+    ids = torch.randint(config.vocab_size, (B, T))
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        loss = model.loss(ids, ids)
+        if backward:
+            loss.backward()
+    return counter.get_total_flops() / (B * T)
+
+
+@pytest.mark.parametrize("fields", [{}, {"head_dim": 8}, {"tie_embeddings": False}, {"mlp_hidden": 50}], ids=str)
+def test_the_baseline_is_what_pytorch_counts(fields: dict[str, Any]):
+    config = config_of("baseline", **fields)
+    flops = flops_per_token(config, T)
+    assert flops.projections + flops.attention + flops.head == counted(config)
+    assert flops.generators == 0
+
+
+@pytest.mark.parametrize("variant", [variant for variant in VARIANTS if variant != "baseline"])
+@pytest.mark.parametrize(
+    "fields", [{}, {"mapping": "v_map"}, {"beta_single_linear": False}, {"value_constant": 1.0}], ids=str
+)
+def test_every_matrix_of_the_generators_is_counted(variant: str, fields: dict[str, Any]):
+    """PyTorch counts matrix products only: what it sees of a variant is all but the stream."""
+    config = config_of(variant, **fields)
+    flops = flops_per_token(config, T)
+    assert flops.projections + flops.attention + flops.generators + flops.head == counted(config)
+
+
+def test_training_is_three_times_the_forward_pass():
+    config = config_of("baseline")
+    assert flops_per_token(config, T).training == pytest.approx(counted(config, backward=True), rel=0.15)
+
+
+def test_the_stream_by_hand():
+    sizes = {"d_value": 4, "shortconv_kernel_size": 3, "embed_conv_kernel_size": 2}
+    cells, updates = 48 * 4, 6
+    assert flops_per_token(config_of("baseline"), T).stream == updates * 48
+    assert flops_per_token(config_of("ddl"), T).stream == updates * 4 * 48
+    assert flops_per_token(config_of("ddl-cc", **sizes), T).stream == (updates * 4 + 7 * 2) * cells
+    assert flops_per_token(config_of("ddl-tokenconv", **sizes), T).stream == (updates * 4 + 7 * 6) * cells
+    assert flops_per_token(config_of("ddl-ec", **sizes), T).stream == (updates * 4 + 7 * 6 + 4) * cells
+    assert flops_per_token(config_of("ddl-cc", residual="write_only"), T).stream == (updates * 2 + 7 * 2) * cells
+
+
+def test_attention_grows_with_the_context_and_nothing_else_does():
+    short, long = flops_per_token(config_of("ddl-cc"), 10), flops_per_token(config_of("ddl-cc"), 20)
+    assert long.attention == 2 * short.attention
+    assert long.forward - long.attention == short.forward - short.attention
