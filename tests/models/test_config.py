@@ -1,0 +1,138 @@
+"""Configurations refuse what cannot be, in one line; variants are data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from deep_delta import VARIANTS, DdlConfig, TrainingConfig, variant_config
+from deep_delta.errors import CheckpointError, ConfigError
+from deep_delta.models.variants import PAPER_NAMES
+
+GOOD: dict[str, Any] = {"d_model": 32, "num_layers": 2, "num_heads": 4, "vocab_size": 29}
+
+
+def test_the_table_of_variants() -> None:
+    rows = {
+        slug: (c.residual, c.d_value, c.compression if c.d_value > 1 else None, c.embed_conv)
+        for slug in VARIANTS
+        for c in [variant_config(slug, **GOOD)]
+    }
+    assert rows == {
+        "baseline": ("additive", 1, None, False),
+        "ddl": ("delta", 1, None, False),
+        "ddl-tokenconv": ("delta", 4, "token_conv", False),
+        "ddl-ec": ("delta", 4, "token_conv", True),
+        "ddl-cc": ("delta", 4, "channel_conv", False),
+        "ddl-cc-ec": ("delta", 4, "channel_conv", True),
+    }
+    assert tuple(PAPER_NAMES) == VARIANTS
+
+
+def test_derived_widths() -> None:
+    config = DdlConfig(**GOOD)
+    assert (config.head_dim, config.mlp_hidden, config.num_sublayers, config.rotary_dim) == (8, 86, 4, 8)
+    assert DdlConfig(**GOOD | {"head_dim": 6, "num_heads": 5}).head_dim == 6
+
+
+def test_defaults_are_the_specified_ones() -> None:
+    config, training = DdlConfig(**GOOD), TrainingConfig()
+    assert (config.beta_init, config.k_eps, config.norm_eps, config.max_seq_len) == (0.5, 1e-6, 1e-5, 128)
+    assert (config.mapping, config.value_source, config.value_scale, config.value_bias) == (
+        "k_map",
+        "context",
+        None,
+        False,
+    )
+    assert (config.rope_theta, config.qk_norm, config.tie_embeddings) == (10000.0, True, True)
+    assert (training.max_steps, training.eval_interval, training.learning_rate) == (32, 4, 1e-3)
+    assert (training.min_learning_rate, training.warmup_steps, training.weight_decay) == (0.0, 0, 0.1)
+    assert (training.beta1, training.beta2, training.epsilon, training.grad_clip) == (0.9, 0.95, 1e-5, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"d_model": 100, "num_heads": 3}, "d_model must be divisible by num_heads, got 100 and 3"),
+        ({"d_model": 0}, "d_model"),
+        ({"d_model": -4}, "d_model"),
+        ({"d_model": 10**30}, "d_model"),
+        ({"d_model": 32.0}, "d_model"),
+        ({"d_model": True, "num_heads": 1}, "d_model"),
+        ({"d_model": "32"}, "d_model"),
+        ({"d_model": None}, "d_model"),
+        ({"num_layers": 0}, "num_layers"),
+        ({"vocab_size": 0}, "vocab_size"),
+        ({"head_dim": 7}, "head_dim must be even"),
+        ({"beta_init": 0.0}, "beta_init"),
+        ({"beta_init": 2.0}, "beta_init"),
+        ({"beta_init": float("nan")}, "beta_init"),
+        ({"k_eps": float("inf")}, "k_eps"),
+        ({"norm_eps": 0.0}, "norm_eps"),
+        ({"residual": "subtractive"}, "residual"),
+        ({"residual": "additive", "d_value": 4}, "one value channel"),
+        ({"embed_conv": True}, "embed_conv"),
+        ({"value_constant": 1.0, "mapping": "v_map"}, "value_constant"),
+        ({"d_modle": 3}, "unknown field 'd_modle'"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_is_refused_in_one_line(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        DdlConfig(**GOOD | fields)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("slug", "fields", "message"),
+    [
+        ("ddl-xl", {}, "unknown variant 'ddl-xl'; the variants are baseline, ddl,"),
+        ("ddl", {"d_value": 4}, "variant ddl has d_value 1, got 4"),
+        ("ddl-cc", {"d_value": 1}, "needs d_value > 1"),
+        ("ddl-cc", {"compression": "token_conv"}, "variant ddl-cc has compression channel_conv"),
+        ("ddl-ec", {"embed_conv": False}, "variant ddl-ec has embed_conv True"),
+    ],
+    ids=str,
+)
+def test_a_variant_cannot_contradict_itself(slug: str, fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        variant_config(slug, **GOOD | fields)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"max_steps": 0},
+        {"learning_rate": float("nan")},
+        {"learning_rate": -1.0},
+        {"beta2": 1.0},
+        {"min_learning_rate": 1.0},
+        {"precision": "fp8"},
+        {"seed": -1},
+        {"batch_size": 1.5},
+        {"grad_clip": float("inf")},
+    ],
+    ids=str,
+)
+def test_bad_training_settings_are_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(fields))):
+        TrainingConfig(**fields)
+
+
+def test_configurations_survive_a_file_and_files_are_read_strictly() -> None:
+    config = variant_config("ddl-cc-ec", **GOOD)
+    assert DdlConfig.from_json(config.to_json(), error=CheckpointError, where="x") == config
+    for text in (
+        '{"max_steps": true}',
+        '{"max_steps": 1, "max_steps": 2}',
+        '{"learning_rate": NaN}',
+        '{"learning_rate": 1e400}',
+        '{"max_steps": 3.0}',
+        '{"max_stepz": 3}',
+        "[" * 100_000,
+        "",
+        "3",
+    ):
+        with pytest.raises(CheckpointError, match="manifest"):
+            TrainingConfig.from_json(text, error=CheckpointError, where="manifest.json")

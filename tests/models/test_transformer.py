@@ -1,0 +1,222 @@
+"""The one model: every variant and every option of it reads causally, decodes as it reads, learns and compiles."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from deep_delta import VARIANTS, DdlConfig, DdlTransformer, variant_config
+from deep_delta.errors import ConfigError, DataError
+from deep_delta.nn.branches import ValueHead
+from deep_delta.nn.residual import Rewrite
+from tests.tolerances import relative_error
+
+SMALL: dict[str, Any] = {"d_model": 32, "num_layers": 2, "num_heads": 2, "vocab_size": 29, "max_seq_len": 24}
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "write-only": {"residual": "write_only", "d_value": 3},
+    "write-only with one channel": {"residual": "write_only"},
+    "v_map": {"mapping": "v_map", "d_value": 2, "compression": "channel_conv"},
+    "v_map with one channel": {"mapping": "v_map"},
+    "value from the state, bounded": {"value_source": "state", "value_scale": 4.0, "value_bias": True, "d_value": 2},
+    "value from the branch": {"value_source": "branch", "d_value": 5},
+    "constant value": {"value_constant": 2.0, "d_value": 2},
+    "two-layer gate": {"beta_single_linear": False, "beta_hidden": 5},
+    "factored channel convolution": {"compression": "channel_conv", "compressor_factored": True, "d_value": 4},
+    "random compressors": {"compressor_init": "random", "d_value": 4},
+    "one tap": {"shortconv_kernel_size": 1, "embed_conv": True, "embed_conv_kernel_size": 1, "d_value": 4},
+    "many taps": {"shortconv_kernel_size": 9, "embed_conv": True, "embed_conv_kernel_size": 30, "d_value": 2},
+    "no norm on q and k, untied": {"qk_norm": False, "tie_embeddings": False},
+    "half of each head rotated": {"rope_fraction": 0.5},
+    "other widths": {"head_dim": 6, "mlp_hidden": 17},
+}
+
+
+def configurations() -> dict[str, DdlConfig]:
+    variants = {slug: variant_config(slug, **SMALL) for slug in VARIANTS}
+    return variants | {name: DdlConfig(**SMALL, **fields) for name, fields in OPTIONS.items()}
+
+
+CONFIGURATIONS = configurations()
+
+
+def build(config: DdlConfig, seed: int = 0) -> DdlTransformer:
+    """A model whose convolutions do something: their identity start would hide mistakes."""
+    torch.manual_seed(seed)
+    model = DdlTransformer(config)
+    for name, parameter in model.named_parameters():
+        if name.startswith(("expand.", "readout.")) or ".compress." in name:
+            nn.init.normal_(parameter, std=0.5)
+    return model
+
+
+def draw_ids(batch: int = 2, length: int = 24) -> Tensor:
+    return torch.randint(0, 29, (batch, length), generator=torch.Generator().manual_seed(7))
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_logits_do_not_change_by_a_bit_when_a_later_token_does(name: str) -> None:
+    model, ids = build(CONFIGURATIONS[name]), draw_ids()
+    logits = model(ids)
+    for t in (0, 4, 22):
+        changed = ids.clone()
+        changed[:, t + 1] = (changed[:, t + 1] + 1) % 29
+        other = model(changed)
+        assert torch.equal(other[:, : t + 1], logits[:, : t + 1])
+        assert not torch.equal(other[:, t + 1], logits[:, t + 1])
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+@torch.no_grad()
+def test_cached_decoding_equals_the_full_forward(name: str) -> None:
+    model, ids = build(CONFIGURATIONS[name]), draw_ids()
+    for pieces in ([1] * 24, [24], [7, 1, 1, 2, 13], [23, 1]):
+        cache = model.new_cache(2)
+        outputs = [model(piece, cache=cache) for piece in ids.split(pieces, dim=1)]
+        assert cache.position == 24
+        assert relative_error(torch.cat(outputs, 1), model(ids)) < 1e-5
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_every_parameter_gets_a_gradient_and_all_of_them_are_finite(name: str) -> None:
+    model, ids = build(CONFIGURATIONS[name]), draw_ids()
+    model.loss(ids[:, :-1], ids[:, 1:]).backward()
+    for parameter_name, parameter in model.named_parameters():
+        assert parameter.grad is not None, parameter_name
+        assert parameter.grad.isfinite().all(), parameter_name
+        assert parameter.grad.abs().sum() > 0, parameter_name
+
+
+@pytest.mark.parametrize("slug", VARIANTS)
+def test_a_corpus_of_constant_successors_is_learnt_to_zero_loss(slug: str) -> None:
+    torch.manual_seed(0)
+    model = DdlTransformer(variant_config(slug, **SMALL))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1.5e-2, weight_decay=0.0)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 300)
+    successor = torch.randperm(29)
+    for _ in range(300):
+        tokens = [torch.randint(0, 29, (8,))]
+        for _ in range(16):
+            tokens.append(successor[tokens[-1]])
+        batch = torch.stack(tokens, 1)
+        loss = model.loss(batch[:, :-1], batch[:, 1:])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    assert loss.item() < 0.02
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("slug", VARIANTS)
+def test_it_memorises_two_kilobytes_of_text(slug: str) -> None:
+    text = (" ".join(f"{n} times {m} is {n * m}." for n, m in itertools.product(range(3, 40), range(7, 12))))[:2048]
+    data = torch.tensor(list(text.encode()))
+    torch.manual_seed(0)
+    model = DdlTransformer(variant_config(slug, d_model=64, num_layers=2, num_heads=4, vocab_size=128, max_seq_len=64))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3, weight_decay=0.0)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 250, 1e-4)
+    windows = data[:2048].view(32, 64)
+    for _ in range(250):
+        loss = model.loss(windows[:, :-1], windows[:, 1:])
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+    assert loss.item() < 0.15
+
+
+def test_the_first_rewrite_breaks_the_symmetry_between_value_channels() -> None:
+    """Tied rows of W_v would leave the channels identical for ever."""
+    torch.manual_seed(0)
+    model, states = DdlTransformer(variant_config("ddl-cc", **SMALL)), []
+
+    def observe(sublayer: int, state: Tensor, rewrite: Rewrite) -> None:
+        states.append(state)
+
+    model(draw_ids(), observe=observe)
+    assert torch.equal(states[0][:, :, 0], states[0][:, :, 1])
+    for one, other in itertools.combinations(range(4), 2):
+        assert (states[1][:, :, one] - states[1][:, :, other]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("slug", VARIANTS)
+def test_observing_sees_every_rewrite_and_changes_nothing(slug: str) -> None:
+    model, ids, seen = build(variant_config(slug, **SMALL)), draw_ids(), []
+    expected = model(ids)
+    observed = model(ids, observe=lambda sublayer, state, rewrite: seen.append((sublayer, state.shape, rewrite)))
+    assert torch.equal(observed, expected)
+    assert [sublayer for sublayer, _, _ in seen] == [0, 1, 2, 3]
+    V = model.config.d_value
+    assert all(shape == (2, 24, V, 32) for _, shape, _ in seen)
+    if slug == "baseline":
+        assert all(rewrite.beta is None for _, _, rewrite in seen)
+    else:
+        assert all(rewrite.beta.shape == (2, 24, 1) and rewrite.value.shape == (2, 24, V) for _, _, rewrite in seen)
+
+
+def test_initial_spreads_are_the_released_codes() -> None:
+    torch.manual_seed(0)
+    config = variant_config("ddl-ec", d_model=256, num_layers=4, num_heads=4, vocab_size=2000)
+    model, std = DdlTransformer(config), 0.5 / 16
+    block = model.blocks[0]
+    for weight, expected in (
+        (model.embedding.weight, 0.02),
+        (block.mixer.process.qkv.weight, std),
+        (block.mlp.process.gate_up.weight, std),
+        (block.mixer.process.out.weight, std / 2),
+        (block.mlp.process.down.weight, std / 2),
+    ):
+        assert abs(weight.std().item() / expected - 1) < 0.02
+    value = block.mixer.stream.value
+    assert isinstance(value, ValueHead)
+    assert torch.linalg.matrix_rank(value.proj.weight) == 4
+
+
+def test_tied_embeddings_are_one_parameter() -> None:
+    tied, untied = (DdlTransformer(DdlConfig(**SMALL, tie_embeddings=tie)) for tie in (True, False))
+    assert untied.num_parameters() - tied.num_parameters() == 29 * 32
+    assert "head.weight" not in tied.state_dict()
+
+
+@pytest.mark.parametrize("slug", VARIANTS)
+def test_bf16_autocast_keeps_the_state_narrow_and_stays_near(slug: str) -> None:
+    model, ids, dtypes = build(variant_config(slug, **SMALL)), draw_ids(), set()
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = model(ids, observe=lambda sublayer, state, rewrite: dtypes.add(state.dtype))
+        loss = model.loss(ids[:, :-1], ids[:, 1:])
+    assert dtypes == {torch.bfloat16}
+    assert loss.dtype == torch.float32
+    assert relative_error(logits, model(ids)) < 0.1
+    loss.backward()
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("slug", VARIANTS)
+def test_the_whole_model_compiles_into_one_graph(slug: str) -> None:
+    torch.compiler.reset()
+    model, ids = build(variant_config(slug, **SMALL | {"num_layers": 1})), draw_ids()
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    assert relative_error(compiled(ids), model(ids)) < 1e-5
+
+
+def test_ids_that_do_not_fit_are_refused() -> None:
+    model = build(variant_config("ddl", **SMALL))
+    with pytest.raises(ConfigError, match="25 tokens are more than max_seq_len 24"):
+        model(torch.zeros(1, 25, dtype=torch.int64))
+    with pytest.raises(DataError, match="at least one token"):
+        model(torch.zeros(1, 0, dtype=torch.int64))
+    with pytest.raises(DataError, match=r"ids must be \[B, T\]"):
+        model(torch.zeros(3, dtype=torch.int64))
+    cache = model.new_cache(1)
+    model(torch.zeros(1, 20, dtype=torch.int64), cache=cache)
+    with pytest.raises(ConfigError, match=r"20 \+ 5 tokens are more than max_seq_len 24"):
+        model(torch.zeros(1, 5, dtype=torch.int64), cache=cache)
+    with pytest.raises(ConfigError, match="a batch of 1, got ids for 2"):
+        model(torch.zeros(2, 1, dtype=torch.int64), cache=cache)
+    assert cache.position == 20
