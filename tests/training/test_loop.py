@@ -319,6 +319,7 @@ def test_both_precisions_learn(precision: str, data: Dataset, tmp_path: Path):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")  # PyTorch's own
 def test_a_compiled_model_learns_the_same_and_is_saved_as_a_plain_one(data: Dataset, tmp_path: Path):
     eager, compiled = (job_of(data, tmp_path / str(on), tiny_training(compile=on)) for on in (False, True))
     train(eager)

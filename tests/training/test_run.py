@@ -267,6 +267,16 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_a_split_shorter_than_a_sequence_is_refused_before_anything_is_written(
+    split: str, data: Dataset, tmp_path: Path
+):
+    short = dataclasses.replace(data, **{split: data.train[:10]})
+    with pytest.raises(DataError, match=r"has 10 tokens and seq_len 16 needs 17"):
+        train(CONFIGS, tiny_training(), short, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_disk_too_small_is_noticed_before_the_first_step(
     data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

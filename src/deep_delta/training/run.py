@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from deep_delta.data.loader import Loader
 from deep_delta.data.tokenizer import Tokenizer
 from deep_delta.data.tokens import Dataset, prepare
 from deep_delta.errors import CheckpointError, ConfigError, DataError, NumericsError
@@ -32,6 +33,7 @@ from deep_delta.training.provenance import origin
 from deep_delta.training.reporting import Reporter, Silent
 from deep_delta.training.signals import Interrupted, StopRequest
 from deep_delta.training.summary import summarize_variant
+from deep_delta.training.validation import Validation
 
 MAY_CHANGE = frozenset(
     ("max_steps", "eval_interval", "checkpoint_interval", "keep_checkpoints", "compile", "data_workers")
@@ -60,6 +62,7 @@ def train(
     a split shorter than a sequence, `StorageError` when the disk is or becomes too small.
     """
     _require_fit(configs, training, data)
+    _require_sequences(data, training)
     folder = RunFolder(Path(out)).create()
     with folder.lock():
         run = _Run(folder, dict(configs), training, data, data_spec, torch.device(device), reporter or Silent())
@@ -195,6 +198,12 @@ def _require_fit(configs: Mapping[str, DdlConfig], training: TrainingConfig, dat
             raise ConfigError(
                 f"{slug}: max_seq_len must be at least seq_len {training.seq_len}, got {config.max_seq_len}"
             )
+
+
+def _require_sequences(data: Dataset, training: TrainingConfig) -> None:
+    """`DataError` where a split is shorter than a sequence."""
+    loader = Loader(data.train, batch_size=training.batch_size, seq_len=training.seq_len, seed=training.seed)
+    Validation.of(data, loader, training)
 
 
 def _locate(path: Path) -> tuple[Path, Path | None]:
