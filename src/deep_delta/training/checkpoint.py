@@ -14,18 +14,15 @@ from __future__ import annotations
 
 import json
 import math
-import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from deep_delta import __version__
 from deep_delta.errors import CheckpointError, ConfigError, DataError
 from deep_delta.models.config import DdlConfig
 from deep_delta.runs.checkpoint_files import BEST, Best, Writer, verify, write_checkpoint
@@ -33,6 +30,7 @@ from deep_delta.runs.layout import resolve_checkpoint
 from deep_delta.runs.manifest import DataIdentity, Manifest
 from deep_delta.runs.record import Record
 from deep_delta.runs.storage import read_regular, write_new
+from deep_delta.training.provenance import versions
 from deep_delta.training.rng import RngState, capture_rng, restore_rng
 from deep_delta.training.tensor_files import load_moments, load_weights, moments, tensors_writer, unique_tensors
 
@@ -132,7 +130,7 @@ def save_checkpoint(
         variant=variant,
         model=model.config.model_dump(),
         training=training.model_dump(),
-        versions=_versions(),
+        versions=versions(),
         data=data,
         files={},
     )
@@ -259,12 +257,3 @@ def _refuse(folder: Path, problem: str) -> NoReturn:
 
 def _describe(data: DataIdentity) -> str:
     return f"{data.name} ({data.sha256[:12]}) with tokenizer {data.tokenizer} ({data.tokenizer_sha256[:12]})"
-
-
-def _versions() -> dict[str, str]:
-    return {
-        "deep_delta": __version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-    }
