@@ -22,7 +22,7 @@ the text only, at least half of max_seq_len.
 _EXAMPLES = """
   ddl generate runs/book/ddl-cc/checkpoints/LATEST --prompt "Once upon a time"
   ddl generate runs/book/ddl-cc --prompt "def " --temperature 0 --stop "def "
-  ddl generate runs/book/ddl-cc --top-p 0.9 --seed 7 --max-new-tokens 500 --prompt-file prompt.txt
+  ddl generate runs/book/ddl-cc --prompt-file prompt.txt --top-p 0.9 --seed 7
 """
 
 

@@ -17,7 +17,7 @@ from deep_delta.cli.suggest import did_you_mean
 from deep_delta.errors import ConfigError, DeepDeltaError, StorageError
 
 COMMANDS = {
-    "demo": "train all six variants on text that every Python has, and compare them (minutes)",
+    "demo": "train all six variants on Python's own source and compare them, in minutes",
     "train": "train one or more variants on your text",
     "compare": "evaluate saved checkpoints on one data set",
     "generate": "continue a prompt with a trained model",
@@ -26,7 +26,7 @@ COMMANDS = {
 
 HELP = f"""usage: ddl COMMAND [options]
 
-Deep Delta Learning: transformers whose residual connection overwrites instead of only adding.
+Deep Delta Learning: transformers whose residual connection can overwrite, not only add.
 
 commands:
 {chr(10).join(f"  {name:<10} {summary}" for name, summary in COMMANDS.items())}
@@ -42,8 +42,9 @@ options:
   --version            the version of ddl
   --debug              with any command: show the traceback of an error
 
-exit codes: 0 ok, 1 a gate failed, 2 usage or configuration, 3 data, 4 checkpoint, 5 numerics, 6 storage,
-7 another process lost, 70 a bug in ddl, 130 and 143 after Ctrl-C and SIGTERM
+exit codes: 0 ok, 1 a gate failed, 2 usage or configuration, 3 data, 4 checkpoint,
+5 numerics, 6 storage, 7 another process lost, 70 a bug in ddl, 130 and 143 after
+Ctrl-C and SIGTERM
 """
 
 _STORAGE_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG}

@@ -55,7 +55,6 @@ class Parser(argparse.ArgumentParser):
     def add_tokenizer(self) -> None:
         self.add_argument(
             "--tokenizer",
-            default="byte",
             metavar="NAME",
             help="byte; bpe or bpe:SIZE, trained on the data [4096]; or a tokenizer.json [byte]",
         )

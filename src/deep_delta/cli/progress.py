@@ -83,7 +83,7 @@ class TrainingProgress:
         pass
 
     def variant_finished(self, variant: str, step: int) -> None:
-        if notes.is_terminal:
+        if notes.is_terminal:  # elsewhere the last evaluation has said it
             notes.print(self._line(variant, step), soft_wrap=True)
 
     def _line(self, variant: str, step: int) -> str:

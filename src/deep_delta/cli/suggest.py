@@ -15,7 +15,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     spellings = {option.rsplit(".", 1)[-1].lstrip("-"): option for option in known}
     spellings |= {option.lstrip("-"): option for option in known}
     for spelling in (word.lstrip("-"), word.rsplit(".", 1)[-1].lstrip("-")):
-        close = difflib.get_close_matches(spelling, spellings, n=1, cutoff=0.7)
+        close = difflib.get_close_matches(spelling, spellings, n=1, cutoff=0.65)
         close += [longer for longer in spellings if len(spelling) > 2 and longer.startswith(spelling)]
         if close:
             return f" (did you mean {spellings[close[0]]!r}?)"

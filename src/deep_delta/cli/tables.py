@@ -30,8 +30,9 @@ def show_training(ranking: Ranking, comparisons: Sequence[TrainingComparison]) -
             losses, against = _with_spread(ranked[variant].values), _against("baseline", ranked, variant)
         else:
             losses, against = "–", Text(mine[0].problem or mine[0].status, "yellow")
-        bits = _with_spread([found for run in mine if (found := _bits_per_byte(run)) is not None])
-        rows.append([variant, count(mine[0].parameters), losses, bits, against])
+        bits = [found for run in mine if (found := _bits_per_byte(run)) is not None]
+        mean_bits = f"{math.fsum(bits) / len(bits):.3f}" if bits else "–"
+        rows.append([variant, count(mine[0].parameters), losses, mean_bits, against])
     columns = ["<variant", "parameters", "loss", "bits/byte", "<against baseline"]
     show_table("Best validation loss, best first", columns, rows, unresolved(ranking))
 
@@ -41,9 +42,10 @@ def unresolved(ranking: Ranking) -> str:
     order = [standing.variant for standing in ranking.standings]
     pairs = {frozenset((one.variant, other)) for one in ranking.standings for other in one.not_resolved_from}
     kept = [f"{one} ~ {other}" for one, other in combinations(order, 2) if frozenset((one, other)) in pairs]
-    if not order or len(kept) == math.comb(len(order), 2):
+    if len(order) < 2 or not kept or ranking.rule.startswith("not resolved"):
         return ranking.rule
-    return "\n".join([f"not resolved: {', '.join(kept)}", ranking.rule] if kept else [ranking.rule])
+    none = len(kept) == math.comb(len(order), 2)
+    return f"{'no pair is resolved' if none else 'not resolved: ' + ', '.join(kept)}\n{ranking.rule}"
 
 
 def show_gates(spectra: Mapping[str, Spectra]) -> None:
@@ -79,7 +81,7 @@ def _mean_gate(spectra: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _gate(spectrum: Mapping[str, Any]) -> str:
-    return f"{spectrum['beta_mean']:.2f} ± {spectrum['beta_std']:.2f}"
+    return f"{spectrum['beta_mean']:.2f}±{spectrum['beta_std']:.2f}"
 
 
 def _bits_per_byte(run: TrainedVariant) -> float | None:
@@ -89,8 +91,6 @@ def _bits_per_byte(run: TrainedVariant) -> float | None:
 
 def _with_spread(values: Sequence[float]) -> str:
     """Their mean, ± half their range when there are several."""
-    if not values:
-        return "–"
     mean = f"{math.fsum(values) / len(values):.3f}"
     return mean if len(values) == 1 else f"{mean} ± {(max(values) - min(values)) / 2:.3f}"
 

@@ -13,7 +13,7 @@ from deep_delta.cli.device import check_device_name, resolve_device
 from deep_delta.cli.options import Parser
 from deep_delta.cli.settings import variants
 from deep_delta.errors import ConfigError
-from deep_delta.runs.layout import RunFolder
+from deep_delta.runs.layout import RunFolder, resolve_checkpoint
 
 if TYPE_CHECKING:
     from deep_delta.runs.comparison import TrainingComparison
@@ -73,19 +73,23 @@ def _train(options: argparse.Namespace) -> tuple[TrainingComparison, Path]:
     out = Path(options.out) if options.out else new_folder("train")
     RunFolder(out).create()
     try:
+        from deep_delta.data.loader import Loader
         from deep_delta.data.tokens import prepare
 
         data = prepare(options.data, options.tokenizer or "byte")
         vocab_size = data.tokenizer.vocab_size
         configs = {slug: options.settings.model(slug, training, shared=shared, vocab_size=vocab_size) for slug in slugs}
         device = resolve_device(options.device)
+        from deep_delta.cli.progress import TrainingProgress
+        from deep_delta.training.run import train
+        from deep_delta.training.validation import Validation
+
+        loader = Loader(data.train, batch_size=training.batch_size, seq_len=training.seq_len, seed=training.seed)
+        Validation.of(data, loader, training)  # refuses a text shorter than a sequence
     except BaseException:
         with suppress(OSError):
             out.rmdir()
         raise
-    from deep_delta.cli.progress import TrainingProgress
-    from deep_delta.training.run import train
-
     with TrainingProgress() as progress:
         return train(configs, training, data, out, data_spec=options.data, device=device, reporter=progress), out
 
@@ -103,9 +107,9 @@ def _resume(options: argparse.Namespace) -> tuple[TrainingComparison, Path]:
     from deep_delta.training.run import resume
 
     with TrainingProgress() as progress:
-        return resume(options.resume, changes=changes, data_spec=options.data, device=device, reporter=progress), Path(
-            options.resume
-        )
+        comparison = resume(options.resume, changes=changes, data_spec=options.data, device=device, reporter=progress)
+    given = Path(options.resume)
+    return comparison, given if RunFolder(given).comparison.exists() else resolve_checkpoint(given).parents[2]
 
 
 def _show(comparison: TrainingComparison, out: Path) -> None:
