@@ -73,25 +73,22 @@ def _train(options: argparse.Namespace) -> tuple[TrainingComparison, Path]:
     out = Path(options.out) if options.out else new_folder("train")
     RunFolder(out).create()
     try:
-        from deep_delta.data.loader import Loader
         from deep_delta.data.tokens import prepare
 
         data = prepare(options.data, options.tokenizer or "byte")
         vocab_size = data.tokenizer.vocab_size
         configs = {slug: options.settings.model(slug, training, shared=shared, vocab_size=vocab_size) for slug in slugs}
         device = resolve_device(options.device)
+
         from deep_delta.cli.progress import TrainingProgress
         from deep_delta.training.run import train
-        from deep_delta.training.validation import Validation
 
-        loader = Loader(data.train, batch_size=training.batch_size, seq_len=training.seq_len, seed=training.seed)
-        Validation.of(data, loader, training)  # refuses a text shorter than a sequence
+        with TrainingProgress() as progress:
+            return train(configs, training, data, out, data_spec=options.data, device=device, reporter=progress), out
     except BaseException:
-        with suppress(OSError):
+        with suppress(OSError):  # a folder in which nothing has begun goes away, any other stays
             out.rmdir()
         raise
-    with TrainingProgress() as progress:
-        return train(configs, training, data, out, data_spec=options.data, device=device, reporter=progress), out
 
 
 def _resume(options: argparse.Namespace) -> tuple[TrainingComparison, Path]:

@@ -60,8 +60,7 @@ def find_files(spec: str) -> Files:
     if path.is_dir():
         return Files(path.resolve().name or "root", _in_order(path, _walk(path)))
     if not os.path.lexists(path) and glob.has_magic(spec):
-        found = sorted(map(Path, glob.iglob(str(path), recursive=True)))  # noqa: PTH207 - patterns may be absolute
-        paths = _once([match for match in found if not match.is_dir()])
+        paths = _matches(path)
         if not paths:
             raise DataError(f"no file matches {spec!r}; a relative pattern starts at {Path.cwd()}")
     else:
@@ -71,10 +70,19 @@ def find_files(spec: str) -> Files:
     return Files(path.name, tuple(paths))
 
 
-def _once(paths: list[Path]) -> list[Path]:
-    """Without the further names of a file, which `**` finds through links that lead back up."""
-    first = {path.resolve(): path for path in reversed(paths)}
-    return sorted(first.values())
+def _matches(pattern: Path) -> list[Path]:
+    """What a glob matches, folders and hidden files left out; `**` goes through no links, which may lead in circles."""
+    fixed = next(number for number, part in enumerate(pattern.parts) if glob.has_magic(part))
+    base, parts = Path(*pattern.parts[:fixed]), pattern.parts[fixed:]
+    if parts[-1] == "**":
+        parts = (*parts, "*")
+    try:
+        found = {path for path in base.glob(str(Path(*parts))) if not path.is_dir()}
+    except ValueError as error:
+        raise DataError(f"{str(pattern)!r} is no pattern: {error}") from None
+    if not any(part.startswith(".") for part in parts):
+        found = {path for path in found if not any(part.startswith(".") for part in path.relative_to(base).parts)}
+    return sorted(found, key=Path.as_posix)
 
 
 def _walk(root: Path) -> list[Path]:
@@ -94,6 +102,13 @@ def _walk(root: Path) -> list[Path]:
     for path in paths:
         _require_regular(path)
     return paths
+
+
+def _resolved(path: Path) -> Path:
+    try:
+        return path.resolve(strict=True)
+    except (OSError, RuntimeError):  # a link that leads nowhere or in a circle, which is refused later by its own name
+        return path
 
 
 def _identity(path: Path) -> tuple[int, int]:

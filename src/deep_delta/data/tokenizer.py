@@ -24,10 +24,10 @@ from deep_delta.data.vocabulary import BYTE_CHARACTERS, END_OF_TEXT, is_byte_lev
 from deep_delta.errors import ConfigError, DataError
 
 MAX_VOCABULARY = 1 << 24
-TRAINING_BYTES = 16_000_000  # of text that a BPE is trained on, at most, from the beginning of the corpus
+TRAINING_BYTES = 8_000_000  # of text that a BPE is trained on, at most, from the beginning of the corpus
 # The trainer's time grows with the square of a word's length, and some text is one word: it is cut for training.
 _LONG_WORD = re.compile(r"\S{1024}|\s{1024}")
-_PARTS = re.compile(r"\s*\S{1,256}|\s{1,256}")
+_PARTS = re.compile(r" ?\S{1,256}|\s{1,256}")
 _MIN_VOCABULARY = 257  # every byte, and the end of text
 
 

@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
-from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,7 +20,7 @@ from deep_delta.runs.record import Record
 
 BPE_VOCABULARY = 4096
 _FORMAT = "1"  # change it when the same text and tokenizer give other tokens
-_BATCH = 16  # pieces that are tokenized at once: a few MB of text
+_BATCH = 1 << 20  # characters that are tokenized at once; a tokenizer needs about 40 times their memory
 
 
 @dataclass(frozen=True)
@@ -179,8 +178,20 @@ def _trained_bpe(corpus: Corpus, vocab_size: int) -> Tokenizer:
 
 
 def _encoded(pieces: Iterator[Piece], tokenizer: Tokenizer) -> Iterator[tuple[Piece, np.ndarray]]:
-    while batch := list(islice(pieces, _BATCH)):
+    for batch in _batches(pieces):
         yield from zip(batch, tokenizer.encode_batch([piece.text for piece in batch]), strict=True)
+
+
+def _batches(pieces: Iterator[Piece]) -> Iterator[list[Piece]]:
+    batch: list[Piece] = []
+    size = 0
+    for piece in pieces:
+        batch.append(piece)
+        size += len(piece.text)
+        if size >= _BATCH:
+            yield batch
+            batch, size = [], 0
+    yield batch
 
 
 def _key(*parts: str) -> str:
