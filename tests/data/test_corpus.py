@@ -183,6 +183,13 @@ def test_an_empty_spec_is_not_the_working_folder():
         open_corpus("")
 
 
+def test_a_path_that_no_system_takes_is_refused():
+    with pytest.raises(DataError, match="File name too long"):
+        open_corpus("x" * 5000)
+    with pytest.raises(DataError, match="there is no file"):
+        open_corpus("a\0b")
+
+
 def test_a_new_kind_of_source_needs_only_a_row(monkeypatch):
     monkeypatch.setitem(corpus_module.SCHEMES, "synth:*", lambda spec: Listed([[spec]], name="made"))
     corpus = open_corpus("synth:parity")

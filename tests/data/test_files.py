@@ -34,6 +34,10 @@ def test_a_glob_is_what_it_matches(folder):
     assert _names(folder, folder / "*.txt") == ["a.txt", "b.txt"]
     assert _names(folder, folder / "**" / "*.txt") == ["a.txt", "a/z.txt", "b.txt"]
     assert _names(folder, folder / "**") == ["a.txt", "a/y.md", "a/z.txt", "b.txt"]
+    assert _names(folder, folder / "[ab]" / "?.txt") == ["a/z.txt"]
+    assert _names(folder, folder / ".hid*") == [".hidden"]
+    with pytest.raises(DataError, match=r"'.*\*\*\.txt' is no pattern|no file matches"):
+        find_files(str(folder / "x**.txt"))
     with pytest.raises(DataError, match=r"no file matches '.*\.csv'"):
         find_files(str(folder / "*.csv"))
 

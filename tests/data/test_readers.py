@@ -76,7 +76,7 @@ def test_a_zero_byte_means_a_binary_file(tmp_path, offset):
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
 def test_utf_16_is_refused(tmp_path, encoding):
-    with pytest.raises(DataError, match="UTF-16|binary"):
+    with pytest.raises(DataError, match=r"UTF-16|binary"):
         _documents(_write(tmp_path / "a.txt", "hello".encode(encoding)))
 
 

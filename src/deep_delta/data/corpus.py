@@ -138,7 +138,11 @@ def open_corpus(spec: str | None = None) -> Corpus:
     if not spec:
         raise ConfigError("data must name a file, a folder or a glob, got an empty text")
     opener = next((opener for pattern, opener in SCHEMES.items() if fnmatchcase(spec, pattern)), find_files)
-    return Corpus(opener(spec))
+    try:
+        source = opener(spec)
+    except OSError as error:
+        raise DataError(f"cannot read {spec[:200]}: {error.strerror or error}; check the path") from None
+    return Corpus(source)
 
 
 def _update(digest: hashlib._Hash, piece: Piece) -> int:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 
-_ROUNDS = 4
+_ROUNDS = 8  # with four, places in ranges below a hundred are visibly uneven
 
 
 class Permutation:
-    """A Feistel network of four rounds over the next power of four, walked along until it lands below n.
+    """A Feistel network over the next power of four, walked along until it lands below n.
 
-    Four rounds with a keyed hash are a pseudo-random permutation (Luby and Rackoff, 1988); walking a cycle until it is
-    back inside keeps it one on 0 … n − 1 (Black and Rogaway, 2002), in fewer than four steps on average.
+    Rounds of a keyed hash make a pseudo-random permutation (Luby and Rackoff, 1988); walking a cycle until it is back
+    inside keeps it one on 0 … n − 1 (Black and Rogaway, 2002), in fewer than four steps on average.
     """
 
     def __init__(self, n: int, key: bytes) -> None:

@@ -47,12 +47,13 @@ class Tokenizer:
         backend.no_truncation()
         backend.encode_special_tokens = True
         self._backend = backend
-        content: dict[str, Any] = json.loads(backend.to_str())
         vocabulary = backend.get_vocab(with_added_tokens=True)
-        found = [vocabulary[token] for token in END_OF_TEXT if token in vocabulary]
-        if not found:
+        end_of_text = next((token for token in END_OF_TEXT if token in vocabulary), None)
+        if end_of_text is None:
             raise DataError(f"{where} has no end-of-text token; add one of {', '.join(END_OF_TEXT)}")
-        self.end_of_text = found[0]
+        backend.add_special_tokens([end_of_text])  # keeps its id; some files do not mark it as special
+        self.end_of_text = vocabulary[end_of_text]
+        content: dict[str, Any] = json.loads(backend.to_str())
         self.vocab_size = max(vocabulary.values()) + 1
         if self.vocab_size > MAX_VOCABULARY:
             raise DataError(f"{where} has an id {self.vocab_size - 1:,}; ids below {MAX_VOCABULARY:,} are supported")

@@ -112,7 +112,8 @@ def prepare(spec: str | None = None, tokenizer: str = "byte", *, fixed: Tokenize
     found = get_tokenizer(corpus)
     train, validation = (tokenize(corpus, found, split).tokens for split in SPLITS)
     if len(train) < 2:
-        raise DataError(f"{corpus.name} has {len(train)} tokens to train on; a sequence needs at least 2")
+        plural = "" if len(train) == 1 else "s"
+        raise DataError(f"{corpus.name} has {len(train)} token{plural} to train on; a sequence needs at least 2")
     return Dataset(corpus, found, train, validation if len(validation) else None)
 
 
