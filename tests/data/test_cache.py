@@ -47,6 +47,12 @@ def test_the_folder_is_the_users_choice_or_in_his_home(cache, monkeypatch, tmp_p
     assert cache_folder() == tmp_path / ".cache" / "deep_delta"
 
 
+def test_without_a_home_the_remedy_is_named(monkeypatch):
+    monkeypatch.setenv("DEEP_DELTA_CACHE", "~nobody-of-this-name/cache")
+    with pytest.raises(StorageError, match=r"no place for the cache .* name a folder in DEEP_DELTA_CACHE"):
+        cached("x.bin", _make()[0])
+
+
 def test_any_damage_is_found_and_the_file_made_again():
     write, calls = _make()
     path = cached("x.bin", write)

@@ -74,6 +74,8 @@ def test_a_linked_folder_elsewhere_is_read(folder, tmp_path):
 def test_what_is_not_there_is_named(tmp_path):
     with pytest.raises(DataError, match=r"there is no file .*gone\.txt"):
         find_files(str(tmp_path / "gone.txt"))
+    with pytest.raises(DataError, match="cannot read ~nobody-of-this-name/a"):
+        find_files("~nobody-of-this-name/a")
     with pytest.raises(DataError, match="holds no files"):
         find_files(str(tmp_path))
 

@@ -17,7 +17,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 from deep_delta.data import tokenizer as tokenizer_module
 from deep_delta.data.tokenizer import MAX_VOCABULARY, Tokenizer, byte_tokenizer, train_bpe
-from deep_delta.errors import ConfigError, DataError
+from deep_delta.errors import ConfigError, DataError, StorageError
 
 TEXT = "the delta rule over depth and the delta rule over time\n    def rule(x):\n        return x\n" * 30
 unicode_text = st.text(st.characters(exclude_categories=["Cs"]))
@@ -145,6 +145,11 @@ def test_a_saved_tokenizer_is_the_same(kind, bpe, tmp_path):
     assert loaded.encode(TEXT) == tokenizer.encode(TEXT)
     assert loaded.encode("<|endoftext|>") == tokenizer.encode("<|endoftext|>")
     assert (loaded.token_bytes == tokenizer.token_bytes).all()
+
+
+def test_a_tokenizer_that_cannot_be_saved_is_one_line(tmp_path):
+    with pytest.raises(StorageError, match=r"cannot write .*gone/t\.json: No such file"):
+        byte_tokenizer().save(tmp_path / "gone" / "t.json")
 
 
 def test_padding_truncation_and_added_tokens_of_a_file_do_not_count(tmp_path):

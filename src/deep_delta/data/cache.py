@@ -36,9 +36,12 @@ class Stamp(Record):
 
 
 def cache_folder() -> Path:
-    """$DEEP_DELTA_CACHE, else ~/.cache/deep_delta."""
-    chosen = os.environ.get(VARIABLE)
-    return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "deep_delta"
+    """$DEEP_DELTA_CACHE, else ~/.cache/deep_delta. StorageError when there is no such home."""
+    chosen = os.environ.get(VARIABLE) or "~/.cache/deep_delta"
+    try:
+        return Path(chosen).expanduser()
+    except RuntimeError as error:
+        raise StorageError(f"no place for the cache {chosen}: {error}; name a folder in {VARIABLE}") from None
 
 
 def cached(name: str, write: Callable[[BinaryIO], None]) -> Path:

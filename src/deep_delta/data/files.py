@@ -56,7 +56,10 @@ def find_files(spec: str) -> Files:
 
     DataError when there is nothing, or when something of it is no regular file.
     """
-    path = Path(spec).expanduser()
+    try:
+        path = Path(spec).expanduser()
+    except RuntimeError as error:  # ~name of nobody
+        raise DataError(f"cannot read {spec}: {error}") from None
     if path.is_dir():
         return Files(path.resolve().name or "root", _in_order(path, _walk(path)))
     if not os.path.lexists(path) and glob.has_magic(spec):

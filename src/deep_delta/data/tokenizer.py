@@ -22,6 +22,7 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 from deep_delta.data.decoding import ByteStream, PieceStream, StreamDecoder
 from deep_delta.data.vocabulary import BYTE_CHARACTERS, END_OF_TEXT, is_byte_level, token_pieces
 from deep_delta.errors import ConfigError, DataError
+from deep_delta.runs.storage import storage_errors
 
 MAX_VOCABULARY = 1 << 24
 TRAINING_BYTES = 8_000_000  # of text that a BPE is trained on, at most, from the beginning of the corpus
@@ -86,8 +87,9 @@ class Tokenizer:
         return self._backend.to_str(pretty=True)
 
     def save(self, path: str | Path) -> None:
-        """Write a tokenizer.json. OSError from the disk is the caller's to name."""
-        Path(path).write_text(self.to_json(), encoding="utf-8")
+        """Write a tokenizer.json. StorageError when the disk refuses."""
+        with storage_errors(Path(path)):
+            Path(path).write_text(self.to_json(), encoding="utf-8")
 
     @property
     def dtype(self) -> np.dtype:
