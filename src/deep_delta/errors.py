@@ -1,7 +1,7 @@
 """What can go wrong, as types; each carries the exit code of the command line.
 
-Everything that a user can cause is a `DeepDeltaError` whose message is one line: what, which value, which rule or remedy.
-Our own mistakes are `assert`s and surface as exit code 70.
+Everything that a user can cause is a `DeepDeltaError` whose message is one line: what, which value, which rule or
+remedy. Our own mistakes are `assert`s and surface as exit code 70.
 """
 
 

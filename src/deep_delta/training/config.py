@@ -43,6 +43,7 @@ class TrainingConfig(Record):
     def _consistent(self) -> TrainingConfig:
         if self.min_learning_rate > self.learning_rate:
             raise ValueError(
-                f"min_learning_rate must not exceed learning_rate, got {self.min_learning_rate} and {self.learning_rate}"
+                "min_learning_rate must not exceed learning_rate, "
+                f"got {self.min_learning_rate} and {self.learning_rate}"
             )
         return self
