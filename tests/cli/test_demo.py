@@ -4,7 +4,7 @@ import pytest
 def test_the_demo_from_one_end_to_the_other(ddl, tmp_path):
     code, out, err = ddl("demo", "--steps", 1, "--variants", "baseline,ddl-cc", "--out", "demo")
     assert code == 0, err
-    parts = ["Best validation loss", "not resolved", "Gates", "Time of a training step", "writes", "Next"]
+    parts = ["Best validation loss", "resolved", "Gates", "Time of a training step", "writes", "Next"]
     assert [part for part in parts if part not in out] == []
     assert sorted(path.name for path in (tmp_path / "demo").iterdir()) == ["seed-0", "seed-1"]
     assert max(len(line) for line in out.splitlines()) <= 80

@@ -109,10 +109,14 @@ def _train(
 
 
 def _show_tables(ranking: Ranking, comparisons: Sequence[TrainingComparison], times: Mapping[str, StepTime]) -> None:
-    from deep_delta.cli.console import show_table
+    from rich.text import Text
+
+    from deep_delta.cli.console import out, show_table
     from deep_delta.cli.tables import last_spectra, show_gates, show_training
 
     show_training(ranking, comparisons)
+    steps, rate = (comparisons[0].training[name] for name in ("max_steps", "learning_rate"))
+    out.print(Text(f"A first look: {steps} steps of small models at one learning rate ({rate:g}).\n", "dim"))
     show_gates(last_spectra([run for comparison in comparisons for run in comparison.runs]))
     rows = [
         [
