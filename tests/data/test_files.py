@@ -95,6 +95,15 @@ def test_links_to_nowhere_and_pipes_are_named_and_never_opened(folder):
             find_files(str(spec))
 
 
+def test_a_folder_that_cannot_be_listed_is_named(folder, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(DataError, match=r"cannot read folder .*texts: Permission denied"):
+        find_files(str(folder))
+
+
 def test_the_embedded_corpus_is_the_library_itself():
     root = Path(sysconfig.get_path("stdlib"))
     paths = embedded().paths

@@ -192,6 +192,11 @@ def test_facts_and_a_sample(folder):
     assert data.sample("validation", start=5, num_tokens=0) == []
 
 
+def test_a_sample_of_bytes_shows_whole_characters(tmp_path):
+    (tmp_path / "a.txt").write_text("é字" * 50)
+    assert prepare(str(tmp_path / "a.txt"), "byte").sample(num_tokens=5) == ["", "é", "", "", "字"]
+
+
 def test_the_hash_follows_corpus_and_tokenizer(folder, tmp_path):
     (tmp_path / "other.txt").write_text("other text " * 40)
     hashes = {prepare(str(folder), kind).sha256 for kind in ("byte", "bpe:260", "bpe:270")}

@@ -107,13 +107,6 @@ def _walk(root: Path) -> list[Path]:
     return paths
 
 
-def _resolved(path: Path) -> Path:
-    try:
-        return path.resolve(strict=True)
-    except (OSError, RuntimeError):  # a link that leads nowhere or in a circle, which is refused later by its own name
-        return path
-
-
 def _identity(path: Path) -> tuple[int, int]:
     status = path.stat()
     return status.st_dev, status.st_ino

@@ -87,8 +87,9 @@ class Dataset:
         )
 
     def sample(self, split: SplitName = "train", *, start: int = 0, num_tokens: int = 64) -> list[str]:
-        """The text of some tokens, one string each; half a character shows as U+FFFD, the end of a text as ""."""
-        return [self.tokenizer.decode([index]) for index in self.tokens(split)[start : start + num_tokens].tolist()]
+        """What each of some tokens adds to the text: a character comes with its last byte, an end of text is ""."""
+        stream = self.tokenizer.stream()
+        return [stream.push(index) for index in self.tokens(split)[start : start + num_tokens].tolist()]
 
     def _split_facts(self, split: SplitName) -> SplitFacts:
         num_bytes, tokens = self.corpus.num_bytes(split), len(self.tokens(split))
