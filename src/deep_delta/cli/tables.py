@@ -9,10 +9,10 @@ from typing import Any
 
 from rich.text import Text
 
-from deep_delta.cli.console import Cell, count, show_table
+from deep_delta.cli.console import Cell, count, out, show_table
 from deep_delta.runs.comparison import Evaluation, Ranking, Standing, TrainedVariant, TrainingComparison
 
-_COLUMNS = 5  # models side by side in 80 columns
+_LAYER = 12  # the width of the first column of gates, for layers up to 999
 Spectra = Sequence[Mapping[str, Any]]
 
 
@@ -49,10 +49,21 @@ def unresolved(ranking: Ranking) -> str:
 
 
 def show_gates(spectra: Mapping[str, Spectra]) -> None:
-    """Mean and spread of β after every sublayer, one column per model, a few models in a table; none without gates."""
-    gated = [(name, found) for name, found in spectra.items() if found]
-    for start in range(0, len(gated), _COLUMNS):
-        _show_gates(dict(gated[start : start + _COLUMNS]))
+    """Mean and spread of β after every sublayer, a column per model, as many in a table as fit; none without gates."""
+    gated = {name: found for name, found in spectra.items() if found}
+    fitting: dict[str, Spectra] = {}
+    for name, found in gated.items():
+        if fitting and _LAYER + sum(_column(each) for each in [*fitting, name]) > out.width:
+            _show_gates(fitting)
+            fitting = {}
+        fitting[name] = found
+    if fitting:
+        _show_gates(fitting)
+
+
+def _column(name: str) -> int:
+    """How wide the column of a model is: its name or `0.12±0.34`, and the space between."""
+    return max(len(name), 9) + 3
 
 
 def _show_gates(spectra: Mapping[str, Spectra]) -> None:
