@@ -19,8 +19,11 @@ class EventLog:
 
     path: Path
 
-    def append(self, kind: str, **fields: Any) -> None:
-        """Add one event and have the disk keep it. Fields are JSON values; `step` is what `truncate_after` reads.
+    def append(self, kind: str, *, durable: bool = True, **fields: Any) -> None:
+        """Add one event. Fields are JSON values; `step` is what `truncate_after` reads.
+
+        A durable event, and all before it, survive a loss of power; any other survives a kill of this process only,
+        and costs no wait for the disk.
 
         A number that is not finite is our own mistake (ValueError): say `None` and the reason in another field.
         StorageError when the disk refuses; the log is then as it was.
@@ -37,7 +40,8 @@ class EventLog:
                 os.lseek(descriptor, end, os.SEEK_SET)
                 try:
                     write_all(descriptor, line.encode())
-                    os.fsync(descriptor)
+                    if durable:
+                        os.fsync(descriptor)
                 except OSError:
                     os.ftruncate(descriptor, end)
                     raise

@@ -17,27 +17,25 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from deep_delta.data.tokenizer import Tokenizer
 from deep_delta.errors import CheckpointError, ConfigError, DataError
 from deep_delta.models.config import DdlConfig
+from deep_delta.models.transformer import DdlTransformer
 from deep_delta.runs.checkpoint_files import BEST, Best, Writer, verify, write_checkpoint
 from deep_delta.runs.layout import resolve_checkpoint
 from deep_delta.runs.manifest import DataIdentity, Manifest
 from deep_delta.runs.record import Record
 from deep_delta.runs.storage import read_regular, write_new
+from deep_delta.training.config import TrainingConfig
 from deep_delta.training.provenance import versions
 from deep_delta.training.rng import RngState, capture_rng, restore_rng
 from deep_delta.training.tensor_files import load_moments, load_weights, moments, tensors_writer, unique_tensors
-
-if TYPE_CHECKING:
-    from deep_delta.data.tokenizer import Tokenizer
-    from deep_delta.models.transformer import DdlTransformer
-    from deep_delta.training.config import TrainingConfig
 
 MODEL, OPTIMIZER, STATE, REPORT, TOKENIZER = (
     "model.safetensors",
@@ -146,9 +144,6 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> tup
     Every file's sha256 is checked before any is used, and names, shapes and dtypes of the weights must be the model's.
     The global random generators are left as they were. CheckpointError (one line: file, what, remedy) otherwise.
     """
-    from deep_delta.data.tokenizer import Tokenizer
-    from deep_delta.models.transformer import DdlTransformer
-
     folder = resolve_checkpoint(path)
     manifest = _verify(folder, MODEL, TOKENIZER)
     fields: dict[str, Any] = dict(manifest.model)

@@ -97,7 +97,7 @@ class _Run:
         return self.state.step % interval == 0 or self.state.step == self.job.training.max_steps
 
     def log_step(self, report: StepReport) -> None:
-        self.job.folder.events.append("step", **vars(report))
+        self.job.folder.events.append("step", durable=False, **vars(report))
         self.reporter.stepped(self.job.variant, report)
 
     def evaluate(self) -> None:
