@@ -19,6 +19,13 @@ def test_a_run_stands_for_its_variants(ddl, trained, text):
     assert names == ddl("compare", "run/baseline", "run/ddl-cc", "--data", text)[1]
 
 
+def test_a_text_that_was_not_trained_on_is_read_whole(ddl, trained, text):
+    (trained.parent / "new.txt").write_text("Not what it was trained on.\n" * 100)
+    assert "On 2,800 bytes of new.txt (all)" in ddl("compare", "run/ddl-cc", "--data", "new.txt")[1]
+    assert "(validation)" in ddl("compare", "run/ddl-cc", "--data", text)[1]
+    assert "(validation)" in ddl("compare", "run/ddl-cc", "--data", "new.txt", "--split", "validation")[1]
+
+
 def test_names_tell_runs_and_steps_apart(ddl, trained, text):
     shutil.copytree("run", "other")
     code, out, _ = ddl("compare", "run/ddl-cc", "other/ddl-cc", "--data", text)

@@ -53,7 +53,11 @@ def _parser() -> Parser:
         "checkpoints", nargs="*", metavar="CHECKPOINT", help="step-N folders, LATEST files, or RUN for all its variants"
     )
     parser.add_data()
-    parser.add_argument("--split", choices=("validation", "train"), default="validation", help="[validation]")
+    parser.add_argument(
+        "--split",
+        choices=("validation", "train", "all"),
+        help="[validation of a text that one of the checkpoints was trained on, all of any other]",
+    )
     parser.add_argument(
         "--max-bytes", type=whole, default=1 << 18, metavar="INT", help="evaluate on about so much text [262144]"
     )
@@ -91,9 +95,11 @@ def _compare(options: argparse.Namespace, folders: Sequence[Path], names: Sequen
 
     from deep_delta.cli.console import notes
     from deep_delta.data.corpus import open_corpus
-    from deep_delta.evaluation.compare import compare
+    from deep_delta.evaluation.compare import Part, compare
 
     corpus = open_corpus(options.data)
+    is_trained_on = corpus.sha256 in {read_manifest(folder).data.sha256 for folder in folders}
+    split: Part = options.split or ("validation" if is_trained_on else "all")
     candidates = track(
         _load(folders, names, resolve_device(options.device)),
         "evaluating",
@@ -102,7 +108,13 @@ def _compare(options: argparse.Namespace, folders: Sequence[Path], names: Sequen
         transient=True,
         disable=not notes.is_terminal,
     )
-    return compare(candidates, corpus, split=options.split, max_bytes=options.max_bytes, precision=options.precision)
+    return compare(
+        candidates,
+        corpus,
+        split=split,
+        max_bytes=options.max_bytes,
+        precision=options.precision,
+    )
 
 
 def _load(folders: Sequence[Path], names: Sequence[str], device: torch.device) -> Iterator[Candidate]:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from deep_delta.data.corpus import Corpus, SplitName
+from deep_delta.data.corpus import SPLITS, Corpus, SplitName
 from deep_delta.data.tokenizer import Tokenizer
 from deep_delta.errors import ConfigError, DataError
 from deep_delta.evaluation.flops import flops_per_token
@@ -25,6 +25,9 @@ EXCERPT = 4096
 """Characters of one excerpt."""
 
 BITS_PER_BYTE = "bits per byte"
+
+Part = SplitName | Literal["all"]
+"""Of a corpus."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ def compare(
     candidates: Iterable[Candidate],
     corpus: Corpus,
     *,
-    split: SplitName = "validation",
+    split: Part = "validation",
     max_bytes: int = 1 << 18,
     precision: Literal["fp32", "bf16"] = "fp32",
 ) -> Comparison:
@@ -112,10 +115,11 @@ def compare(
     )
 
 
-def excerpts(corpus: Corpus, split: SplitName, *, max_bytes: int) -> list[str]:
+def excerpts(corpus: Corpus, split: Part, *, max_bytes: int) -> list[str]:
     """Every n-th piece of the split, n being the smallest that leaves about `max_bytes`; `DataError` for no text."""
-    every = max(1, math.ceil(corpus.num_bytes(split) / max_bytes))
-    chosen = list(islice(_cut(piece.text for piece in corpus.pieces(split)), 0, None, every))
+    splits = SPLITS if split == "all" else (split,)
+    every = max(1, math.ceil(sum(corpus.num_bytes(each) for each in splits) / max_bytes))
+    chosen = list(islice(_cut(piece.text for each in splits for piece in corpus.pieces(each)), 0, None, every))
     if not chosen:
         raise DataError(f"nothing to evaluate: {corpus.name} has no text in its {split} split")
     return chosen
