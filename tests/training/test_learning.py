@@ -25,7 +25,7 @@ def successors(tmp_path_factory: pytest.TempPathFactory, _own_cache: None) -> Da
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_constant_successors_are_learnt_to_zero_loss(variant: str, successors: Dataset, tmp_path: Path):
     training = tiny_training(
-        max_steps=120, batch_size=4, learning_rate=2e-2, warmup_steps=10, weight_decay=0.0, eval_interval=120
+        max_steps=200, batch_size=4, learning_rate=1e-2, warmup_steps=10, weight_decay=0.0, eval_interval=200
     )
     config = tiny_config(variant, d_model=32, tie_embeddings=False)
     found = train({variant: config}, training, successors, tmp_path / "run")
