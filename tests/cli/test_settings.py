@@ -70,6 +70,14 @@ def test_sequences_longer_than_the_model_are_refused(toml):
         made.model("ddl", made.training(), shared=False)
 
 
+def test_the_baseline_stays_itself_beside_write_only_variants(toml):
+    made = loaded(toml('[model]\nresidual = "write_only"'))
+    kinds = {slug: made.model(slug, made.training(), shared=True).residual for slug in VARIANTS}
+    assert kinds == {slug: "additive" if slug == "baseline" else "write_only" for slug in VARIANTS}
+    with pytest.raises(ConfigError, match="baseline has residual additive"):
+        made.model("baseline", made.training(), shared=False)
+
+
 def test_d_value_goes_to_the_variants_that_have_value_channels(toml):
     made = loaded(toml("[model]\nd_value = 2"))
     sizes = {slug: made.model(slug, made.training(), shared=True).d_value for slug in VARIANTS}

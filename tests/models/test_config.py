@@ -90,6 +90,8 @@ def test_what_cannot_be_is_refused_in_one_line(fields: dict[str, Any], message: 
         ("ddl-xl", {}, "unknown variant 'ddl-xl'; the variants are baseline, ddl,"),
         ("ddl", {"d_value": 4}, "variant ddl has d_value 1, got 4"),
         ("ddl-cc", {"d_value": 1}, "needs d_value > 1"),
+        ("baseline", {"residual": "write_only"}, "variant baseline has residual additive, got 'write_only'"),
+        ("ddl", {"residual": "additive"}, "variant ddl rewrites its state, so its residual is not additive"),
         ("ddl-cc", {"compression": "token_conv"}, "variant ddl-cc has compression channel_conv"),
         ("ddl-ec", {"embed_conv": False}, "variant ddl-ec has embed_conv True"),
     ],

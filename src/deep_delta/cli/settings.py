@@ -49,7 +49,8 @@ class Settings:
     def model(self, slug: str, training: TrainingConfig, *, shared: bool, vocab_size: int | None = None) -> DdlConfig:
         """The model of one variant. What was not set comes from size `tiny`, and `max_seq_len` from the training.
 
-        shared: the settings are for several variants, so that `d_value` goes to those that have value channels.
+        shared: the settings are for several variants, so that `d_value` goes to those that have value channels and
+        `residual` to all but the baseline.
         vocab_size: the tokenizer's, once known; a larger one that was set stays.
         """
         fields = {
@@ -59,6 +60,8 @@ class Settings:
         }
         if shared and slug in ("baseline", "ddl"):
             fields.pop("d_value", None)
+        if shared and slug == "baseline":
+            fields.pop("residual", None)
         fields.setdefault("vocab_size", vocab_size or _ANY_VOCABULARY)
         config = _build("model", lambda: variant_config(slug, **fields))
         if vocab_size is not None and config.vocab_size < vocab_size:

@@ -47,6 +47,9 @@ def variant_config(slug: str, **fields: Any) -> DdlConfig:
         raise ConfigError(f"variant {slug} has d_value 1, got {fields['d_value']!r}")
     if slug not in ("baseline", "ddl") and fields.get("d_value") == 1:
         raise ConfigError(f"variant {slug} needs d_value > 1, got 1; with one value channel it is `ddl`")
+    if (fields.get("residual", preset["residual"]) == "additive") != (slug == "baseline"):
+        rule = "has residual additive" if slug == "baseline" else "rewrites its state, so its residual is not additive"
+        raise ConfigError(f"variant {slug} {rule}, got {fields['residual']!r}")
     for name in ("compression", "embed_conv"):
         if name in fields and name in preset and fields[name] != preset[name]:
             raise ConfigError(f"variant {slug} has {name} {preset[name]}, got {fields[name]!r}")
