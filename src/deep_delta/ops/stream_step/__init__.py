@@ -21,6 +21,8 @@ def _reference(step: StepArguments, carry: Tensor | None, keep: bool) -> StepOut
     return out if keep else out._replace(carry=out.state.new_zeros(1).expand(out.state.shape))
 
 
+op.KERNELS["eager"] = eager.KERNELS
+
 BACKENDS = (
     Backend(
         "reference",

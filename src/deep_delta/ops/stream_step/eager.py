@@ -10,7 +10,7 @@ from torch import Tensor
 
 from deep_delta.ops.direction import direction_norm
 from deep_delta.ops.stream_step.arguments import StepArguments
-from deep_delta.ops.stream_step.op import KERNELS, Forward, Gradients, Kernels, Saved
+from deep_delta.ops.stream_step.op import Forward, Gradients, Kernels, Saved
 from deep_delta.ops.stream_step.reference import read_state
 
 
@@ -118,4 +118,4 @@ def _through_read(read: Tensor | None, state: Tensor, pull_D: Tensor) -> tuple[T
     return grad_state, grad_read
 
 
-KERNELS["eager"] = Kernels(forward, backward)
+KERNELS = Kernels(forward, backward)

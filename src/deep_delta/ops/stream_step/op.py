@@ -78,7 +78,7 @@ class Kernels(NamedTuple):
 
 
 KERNELS: dict[str, Kernels] = {}
-"""By backend name; filled by the modules that implement them."""
+"""By backend name; filled by the package."""
 
 
 def run(name: str, step: StepArguments, carry: Tensor | None, keep: bool) -> StepOutput:

@@ -32,7 +32,7 @@ def write(step: StepArguments) -> Tensor:
 
 
 def read_state(state: Tensor, read: Tensor | None) -> Tensor:
-    """x[t] = Σ_s Σ_v read[s, v] ⊙ X[t − (S − 1) + s, v], zero before the first token; X itself where there is no read."""
+    """x[t] = Σ_s Σ_v read[s, v] ⊙ X[t − (S − 1) + s, v], zero before the first token; without a read, X itself."""
     if read is None:
         return state.squeeze(-2)
     read = read.to(state.dtype)
