@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor
 
-from deep_delta.ops.delta_update import fused, reference
+from deep_delta.ops import device_kernels
+from deep_delta.ops.delta_update import fused, op, reference
 from deep_delta.ops.direction import compute_dtype, normalize_direction
 from deep_delta.ops.dispatch import Backend, Choice, resolve
 
 __all__ = ["BACKENDS", "delta_operator", "delta_update", "explain_delta_update"]
+
+op.KERNELS["fused"] = fused.KERNELS
+op.KERNELS["triton"] = op.Kernels(
+    device_kernels.when_called("deep_delta.ops.delta_update.triton", "forward"),
+    device_kernels.when_called("deep_delta.ops.delta_update.triton", "backward"),
+)
 
 BACKENDS = (
     Backend(
@@ -17,7 +26,17 @@ BACKENDS = (
         reference.delta_update,
         preferred=lambda _: "plain operations, which Inductor fuses" if torch.compiler.is_compiling() else None,
     ),
-    Backend("fused", fused.delta_update, preferred=lambda _: "eager execution: one op with its own backward"),
+    Backend(
+        "triton",
+        functools.partial(op.run, "triton"),
+        lambda x: device_kernels.unavailable(x, x.shape[-1]),
+        lambda x: "one kernel each way" if x.is_cuda else None,
+    ),
+    Backend(
+        "fused",
+        functools.partial(op.run, "fused"),
+        preferred=lambda _: "eager execution: one op with its own backward",
+    ),
 )
 """In the order in which "auto" asks them."""
 
@@ -45,7 +64,7 @@ def delta_update(
         beta: the gate in [0, 2], [..., 1], or [...] with one axis fewer than `k`. Not checked: no pass over the data.
         normalize: false takes `k` as it is; then the eigenvalue along k is 1 − β‖k‖².
         eps: added under the root; with ‖k‖ ≫ eps the direction is a unit vector to rounding.
-        backend: "auto", "fused" or "reference"; see `deep_delta.ops.dispatch`.
+        backend: "auto", "triton", "fused" or "reference"; see `deep_delta.ops.dispatch`.
 
     Leading axes broadcast at equal rank. Everything is computed in fp32 at least.
 
@@ -56,12 +75,12 @@ def delta_update(
         ValueError: shapes do not fit; the message names them.
         BackendError: the backend is unknown or cannot run here; the message says why.
     """
-    chosen = resolve("delta_update", BACKENDS, backend, x).backend
+    chosen = resolve("delta_update", BACKENDS, backend, x if x.ndim > k.ndim else x.unsqueeze(-1)).backend
     return chosen.run(x, k, v, beta, normalize=normalize, eps=eps)
 
 
 def explain_delta_update(x: Tensor, backend: str = "auto") -> Choice:
-    """The backend that `delta_update` would run on a state like `x`, and why."""
+    """The backend that `delta_update` would run on a state like `x`, [..., D, V], and why."""
     return resolve("delta_update", BACKENDS, backend, x)
 
 

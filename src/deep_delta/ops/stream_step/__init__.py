@@ -9,6 +9,7 @@ import functools
 import torch
 from torch import Tensor
 
+from deep_delta.ops import device_kernels
 from deep_delta.ops.dispatch import Backend, Choice, resolve
 from deep_delta.ops.stream_step import eager, op, reference
 from deep_delta.ops.stream_step.arguments import StepArguments, StepOutput, check_step
@@ -22,12 +23,22 @@ def _reference(step: StepArguments, carry: Tensor | None, keep: bool) -> StepOut
 
 
 op.KERNELS["eager"] = eager.KERNELS
+op.KERNELS["triton"] = op.Kernels(
+    device_kernels.when_called("deep_delta.ops.stream_step.triton", "forward"),
+    device_kernels.when_called("deep_delta.ops.stream_step.triton", "backward"),
+)
 
 BACKENDS = (
     Backend(
         "reference",
         _reference,
         preferred=lambda _: "plain operations, which Inductor fuses" if torch.compiler.is_compiling() else None,
+    ),
+    Backend(
+        "triton",
+        functools.partial(op.run, "triton"),
+        lambda state: device_kernels.unavailable(state, state.shape[-2]),
+        lambda state: "one kernel each way" if state.is_cuda else None,
     ),
     Backend("eager", functools.partial(op.run, "eager"), preferred=lambda _: "one op with its own backward"),
 )
@@ -70,7 +81,7 @@ def stream_step(
         keep: false does not keep the new state for backward: it is rebuilt from the next one, X = X' − β k δᵀ, which
             the next step hands back through `carry`; the last step of a chain must keep its own.
         carry: the `carry` of the step that made `state`.
-        backend: "auto", "eager" or "reference"; see `deep_delta.ops.dispatch`.
+        backend: "auto", "triton", "eager" or "reference"; see `deep_delta.ops.dispatch`.
 
     Everything is computed in fp32 at least; the reading takes the new state as it was rounded to the state's dtype.
 
