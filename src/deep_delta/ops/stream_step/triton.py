@@ -37,9 +37,9 @@ def forward_kernel(
     length, tile, eps, norm_eps,
     D: tl.constexpr, V: tl.constexpr, S: tl.constexpr, P: tl.constexpr,
     BLOCK_D: tl.constexpr, BLOCK_V: tl.constexpr, BLOCK_P: tl.constexpr,
-    ERASE: tl.constexpr, STAGES: tl.constexpr,
+    LANE: tl.constexpr, ERASE: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
-    columns = tl.arange(0, BLOCK_D)[None, :]
+    columns = tl.max_contiguous(tl.arange(0, BLOCK_D), LANE)[None, :]
     rows, head_rows = tl.arange(0, BLOCK_V)[:, None], tl.arange(0, BLOCK_P)[:, None]
     in_width, in_state, in_heads = columns < D, (rows < V) & (columns < D), (head_rows < P) & (columns < D)
     gain = tl.load(gain_ptr + columns, mask=in_width, other=0.0).to(tl.float32)
@@ -51,9 +51,10 @@ def forward_kernel(
     start = tl.program_id(0) * tile
     end = tl.minimum(start + tile, length)
     before = tl.program_id(1).to(tl.int64) * length
+    zero = tl.zeros([1, 1], tl.int32)  # makes a mask a block, which the interpreter needs to combine it with others
     for t in tl.range(tl.maximum(start - (S - 1 if S > 1 else 0), 0), end, num_stages=STAGES):
         token = before + t
-        own = t >= start
+        own = t + zero >= start
         at = token * (V * D) + rows * D + columns
         state = tl.load(state_ptr + at, mask=in_state, other=0.0).to(tl.float32)
         k = tl.load(k_ptr + token * D + columns, mask=in_width, other=0.0).to(tl.float32)
@@ -67,7 +68,7 @@ def forward_kernel(
                 delta -= tl.sum(state * k, 1, keep_dims=True)
             state += k * (beta * delta)
             tl.store(delta_ptr + token * V + rows, delta, mask=(rows < V) & own)
-            tl.store(inverse_norm_ptr + token, tl.div_rn(inverse, scale), mask=own)
+            tl.store(inverse_norm_ptr + token, tl.div_rn(inverse, scale), mask=t >= start)
         made = state.to(out_ptr.dtype.element_ty)
         tl.store(out_ptr + at, made, mask=in_state & own)
         state = made.to(tl.float32)  # it is read as it was rounded
@@ -88,7 +89,7 @@ def forward_kernel(
         if S > 0:
             tl.store(x_ptr + token * D + columns, x, mask=in_width & own)
         tl.store(c_ptr + token * D + columns, c, mask=in_width & own)
-        tl.store(inverse_rms_ptr + token, inverse_rms, mask=own)
+        tl.store(inverse_rms_ptr + token, inverse_rms, mask=t >= start)
         if P > 0:
             heads = tl.load(heads_ptr + head_rows * D + columns, mask=in_heads, other=0.0).to(tl.float32)
             scores = tl.sum(heads * c, 1, keep_dims=True)
@@ -103,9 +104,9 @@ def backward_kernel(
     length, tile,
     D: tl.constexpr, V: tl.constexpr, S: tl.constexpr, P: tl.constexpr,
     BLOCK_D: tl.constexpr, BLOCK_V: tl.constexpr, BLOCK_P: tl.constexpr,
-    ERASE: tl.constexpr, STAGES: tl.constexpr,
+    LANE: tl.constexpr, ERASE: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
-    columns = tl.arange(0, BLOCK_D)[None, :]
+    columns = tl.max_contiguous(tl.arange(0, BLOCK_D), LANE)[None, :]
     rows, head_rows = tl.arange(0, BLOCK_V)[:, None], tl.arange(0, BLOCK_P)[:, None]
     in_width, in_state, in_heads = columns < D, (rows < V) & (columns < D), (head_rows < P) & (columns < D)
     gain = tl.load(gain_ptr + columns, mask=in_width, other=0.0).to(tl.float32)
@@ -123,10 +124,11 @@ def backward_kernel(
     end = tl.minimum(start + tile, length)
     last = tl.minimum(end + (S - 1 if S > 1 else 0), length) - 1
     before = tl.program_id(1).to(tl.int64) * length
+    zero = tl.zeros([1, 1], tl.int32)  # makes a mask a block, which the interpreter needs to combine it with others
     for step in tl.range(0, last - start + 1, num_stages=STAGES):
         t = last - step
         token = before + t
-        own = t < end
+        own = t + zero < end
         at = token * (V * D) + rows * D + columns
         state = tl.load(state_ptr + at, mask=in_state & own, other=0.0).to(tl.float32)
         # through the norm, to the gradient of the read
@@ -190,7 +192,7 @@ def backward_kernel(
                 dk = tl.sum(grad * delta, 0, keep_dims=True)
             dk = beta * (dk - k * tl.sum(k * dk)) * inverse_norm
             tl.store(dv_ptr + token * V + rows, beta * readout, mask=(rows < V) & own)
-            tl.store(dbeta_ptr + token, dbeta, mask=own)
+            tl.store(dbeta_ptr + token, dbeta, mask=t < end)
         tl.store(dstate_ptr + at, grad, mask=in_state & own)
         tl.store(dk_ptr + token * D + columns, saturated(dk, dk_ptr), mask=in_width & own)
         if rebuilt_ptr is not None:
@@ -223,7 +225,7 @@ def forward(step: StepArguments) -> Forward:
         forward_kernel[grid](
             state, k, v, beta, read, gain, heads, made, x, c, scores, delta, inverse_norm, inverse_rms,
             length, tile, step.eps, step.norm_eps,
-            ERASE=step.erase, **_plan(*state.shape[2:], taps, num_heads),
+            ERASE=step.erase, **launch_plan(*state.shape[2:], taps, num_heads, backward=False),
         )  # fmt: skip
     return Forward(made, x, c, scores, delta, inverse_norm, inverse_rms)
 
@@ -236,27 +238,26 @@ def backward(
     assert k is not None
     taps, num_heads = 0 if read is None else len(read), 0 if heads is None else len(heads)
     channels, width = state.shape[2:]
-    nothing = k.new_empty(0, dtype=torch.float32)
     dstate, dk = torch.empty_like(state, dtype=saved.dtype), torch.empty_like(k)
-    dv, dbeta = (nothing, nothing) if beta is None else (torch.empty_like(saved.delta), saved.delta.new_empty(beta.shape))
+    dv, dbeta = torch.empty_like(saved.delta), saved.delta.new_empty(0 if beta is None else beta.shape)
     rebuilt = torch.empty_like(state, dtype=torch.float32) if saved.rebuild else None
     grid, length, tile = _tiles(*state.shape[:2], taps)
-    partial = nothing.new_empty(grid[0] * grid[1], taps * channels + 1 + num_heads, width)
+    partial = saved.inverse_rms.new_empty(grid[0] * grid[1], taps * channels + 1 + num_heads, width)
     with torch.cuda.device_of(state):
         backward_kernel[grid](
             *(_contiguous(grad) for grad in (grad_state, grad_x, grad_c, grad_scores)),
             state, k, beta, read, gain, heads, x, saved.delta, saved.inverse_norm, saved.inverse_rms,
             dstate, dk, dv, dbeta, partial, rebuilt, length, tile,
-            ERASE=saved.erase, **_plan(channels, width, taps, num_heads),
+            ERASE=saved.erase, **launch_plan(channels, width, taps, num_heads, backward=True),
         )  # fmt: skip
     sums = partial.sum(0)
     dread, dgain, dheads = sums.split([taps * channels, 1, num_heads])
     return Gradients(
         dstate, dk, dv, dbeta,
-        nothing if read is None else dread.reshape(read.shape).clone(),
-        dgain.squeeze(0).clone(),
-        nothing if heads is None else dheads * saved.gain,
-        nothing if rebuilt is None else rebuilt,
+        sums.new_empty(0) if read is None else dread.clone().view(read.shape),
+        dgain.clone().view(width),
+        sums.new_empty(0) if heads is None else dheads * saved.gain,
+        sums.new_empty(0) if rebuilt is None else rebuilt,
     )  # fmt: skip
 
 
@@ -273,12 +274,17 @@ def _tiles(batch: int, length: int, taps: int) -> tuple[tuple[int, int], int, in
     return (triton.cdiv(length, tile), batch), length, tile
 
 
-def _plan(channels: int, width: int, taps: int, num_heads: int) -> dict[str, int]:
-    """Block sizes and warps. A warp's lanes take 8 numbers of D each, so that V lies within a thread."""
-    block_d = triton.next_power_of_2(width)
+def launch_plan(channels: int, width: int, taps: int, num_heads: int, *, backward: bool) -> dict[str, int]:
+    """Block sizes and warps. Warps lie along D only, so that sums over V and over heads stay within a thread."""
+    block_d, block_v = triton.next_power_of_2(width), triton.next_power_of_2(channels)
+    block_p = triton.next_power_of_2(max(num_heads, 1))
+    live = block_v + taps * block_v + block_p + 8  # vectors of width D that are in registers at a time
+    if backward:
+        live += block_v * (1 + taps) + block_p
+    lane = next(size for size in (8, 4, 2, 1) if live * size <= 192 or size == 1)
+    num_warps = min(max(block_d // (32 * lane), 1), 16)
     return {
         "D": width, "V": channels, "S": taps, "P": num_heads,
-        "BLOCK_D": block_d, "BLOCK_V": triton.next_power_of_2(channels),
-        "BLOCK_P": triton.next_power_of_2(max(num_heads, 1)),
-        "num_warps": min(max(block_d // 256, 1), 16), "STAGES": 1,
+        "BLOCK_D": block_d, "BLOCK_V": block_v, "BLOCK_P": block_p, "LANE": min(lane, 4),
+        "num_warps": num_warps, "STAGES": 1,
     }  # fmt: skip
