@@ -10,10 +10,13 @@ TOLERANCE: dict[tuple[torch.dtype, str], float] = {
     (torch.float64, "fused"): 1e-13,
     (torch.float32, "reference"): 5e-6,
     (torch.float32, "fused"): 5e-6,
+    (torch.float32, "triton"): 5e-6,
     (torch.bfloat16, "reference"): 2e-2,
     (torch.bfloat16, "fused"): 2e-2,
+    (torch.bfloat16, "triton"): 2e-2,
     (torch.float16, "reference"): 3e-3,
     (torch.float16, "fused"): 3e-3,
+    (torch.float16, "triton"): 3e-3,
 }
 
 

@@ -66,9 +66,7 @@ def _forward(
 
 
 @_forward.register_fake
-def _(
-    x: Tensor, k: Tensor, v: Tensor, beta: Tensor, normalize: bool, eps: float, name: str
-) -> tuple[Tensor, Tensor]:
+def _(x: Tensor, k: Tensor, v: Tensor, beta: Tensor, normalize: bool, eps: float, name: str) -> tuple[Tensor, Tensor]:
     return torch.empty_like(x), x.new_empty(v.shape, dtype=compute_dtype(x, k, v, beta))
 
 

@@ -1,7 +1,7 @@
 """The delta update as Triton kernels: one program a token, and the token's whole state in registers.
 
-A state too wide for that (`_TILE` numbers) is walked in blocks of D instead, twice forward and three times backward; the
-later walks find it in the caches. Sums are per program, so that equal inputs give equal bits.
+A state too wide for that (more than `_TILE` numbers) is walked in blocks of D instead, twice forward and three times
+backward; the later walks find it in the caches. Nothing is summed across programs: equal inputs give equal bits.
 """
 
 # N tokens, V value channels, D width
@@ -117,9 +117,7 @@ def wide_forward_kernel(
     token = tl.program_id(0).to(tl.int64)
     rows = tl.arange(0, BLOCK_V)[:, None]
     scale = wide_scale(k_ptr, token, eps, D, BLOCK_D) if NORMALIZE else 1.0
-    readout, inverse = wide_readout(
-        x_ptr, k_ptr, token, scale, eps, D, V, BLOCK_D, BLOCK_V, CHANNEL_MAJOR, NORMALIZE
-    )
+    readout, inverse = wide_readout(x_ptr, k_ptr, token, scale, eps, D, V, BLOCK_D, BLOCK_V, CHANNEL_MAJOR, NORMALIZE)
     error = tl.load(v_ptr + token * V + rows, mask=rows < V, other=0.0).to(tl.float32) - readout
     beta = tl.load(beta_ptr + token).to(tl.float32)
     tl.store(error_ptr + token * V + rows, error, mask=rows < V)
@@ -219,7 +217,8 @@ def launch_plan(width: int, channels: int) -> tuple[dict[str, int], bool]:
     if is_wide:
         block_d = max(_TILE // 4 // block_v, 1)
     num_warps = min(max(block_d // 256, block_v * block_d // 1024, 1), 16)
-    return {"D": width, "V": channels, "BLOCK_D": block_d, "BLOCK_V": block_v, "num_warps": num_warps}, is_wide
+    plan = {"D": width, "V": channels, "BLOCK_D": block_d, "BLOCK_V": block_v}
+    return plan | {"num_warps": num_warps, "enable_fp_fusion": True}, is_wide
 
 
 def _dense(state: Tensor) -> tuple[Tensor, bool]:

@@ -10,6 +10,8 @@ gather in registers, leave as one partial sum a program, and are summed in a fix
 
 from __future__ import annotations
 
+from typing import no_type_check
+
 import torch
 import triton
 import triton.language as tl
@@ -20,9 +22,9 @@ from deep_delta.ops.stream_step.arguments import StepArguments
 from deep_delta.ops.stream_step.op import Forward, Gradients, Saved
 from deep_delta.ops.triton_direction import direction, saturated
 
-_PROGRAMS = 1024
-"""About how many programs share the tokens: several on each processor, few enough that partial sums weigh little."""
-_SHORTEST_TILE = 16
+_PROGRAMS = 528
+"""At most about as many share the tokens: four for each of an H200's 132 processors. Every one leaves a partial sum."""
+_SHORTEST_TILE = 4
 
 
 @triton.jit
@@ -31,6 +33,7 @@ def load_tap(read_ptr, tap, rows, columns, inside, D: tl.constexpr, V: tl.conste
 
 
 @triton.jit
+@no_type_check  # tuples that grow as the loops over taps unroll
 def forward_kernel(
     state_ptr, k_ptr, v_ptr, beta_ptr, read_ptr, gain_ptr, heads_ptr,
     out_ptr, x_ptr, c_ptr, scores_ptr, delta_ptr, inverse_norm_ptr, inverse_rms_ptr,
@@ -97,6 +100,7 @@ def forward_kernel(
 
 
 @triton.jit
+@no_type_check
 def backward_kernel(
     grad_state_ptr, grad_x_ptr, grad_c_ptr, grad_scores_ptr,
     state_ptr, k_ptr, beta_ptr, read_ptr, gain_ptr, heads_ptr, x_ptr, delta_ptr, inverse_norm_ptr, inverse_rms_ptr,
@@ -160,7 +164,7 @@ def backward_kernel(
             grad = pull * only_tap
             read_sums = (read_sums[0] + pull * state,)
         else:
-            pulls = (pull,) + later  # noqa: RUF005
+            pulls = (pull,) + later
             grad = tl.zeros([BLOCK_V, BLOCK_D], tl.float32)
             next_sums = ()
             for age in tl.static_range(S):
@@ -213,19 +217,20 @@ def forward(step: StepArguments) -> Forward:
     assert state is not None
     assert k is not None
     taps, num_heads = 0 if read is None else len(read), 0 if heads is None else len(heads)
-    tokens = state.shape[:2]
+    batch, length, channels, width = state.shape
+    tokens = (batch, length)
     made, c = torch.empty_like(state), state.new_empty(k.shape)
     x = state.new_empty(0 if read is None else k.shape)
     scores = state.new_empty(0 if heads is None else (*tokens, num_heads), dtype=torch.float32)
     delta = state.new_empty(0 if v is None else v.shape, dtype=torch.float32)
     inverse_norm = state.new_empty(0 if v is None else (*tokens, 1), dtype=torch.float32)
     inverse_rms = state.new_empty((*tokens, 1), dtype=torch.float32)
-    grid, length, tile = _tiles(*tokens, taps)
+    grid, length, tile = _tiles(batch, length, taps)
     with torch.cuda.device_of(state):
         forward_kernel[grid](
             state, k, v, beta, read, gain, heads, made, x, c, scores, delta, inverse_norm, inverse_rms,
             length, tile, step.eps, step.norm_eps,
-            ERASE=step.erase, **launch_plan(*state.shape[2:], taps, num_heads, backward=False),
+            ERASE=step.erase, **launch_plan(channels, width, taps, num_heads, backward=False),
         )  # fmt: skip
     return Forward(made, x, c, scores, delta, inverse_norm, inverse_rms)
 
@@ -237,11 +242,11 @@ def backward(
     assert state is not None
     assert k is not None
     taps, num_heads = 0 if read is None else len(read), 0 if heads is None else len(heads)
-    channels, width = state.shape[2:]
+    batch, length, channels, width = state.shape
     dstate, dk = torch.empty_like(state, dtype=saved.dtype), torch.empty_like(k)
     dv, dbeta = torch.empty_like(saved.delta), saved.delta.new_empty(0 if beta is None else beta.shape)
     rebuilt = torch.empty_like(state, dtype=torch.float32) if saved.rebuild else None
-    grid, length, tile = _tiles(*state.shape[:2], taps)
+    grid, length, tile = _tiles(batch, length, taps)
     partial = saved.inverse_rms.new_empty(grid[0] * grid[1], taps * channels + 1 + num_heads, width)
     with torch.cuda.device_of(state):
         backward_kernel[grid](
@@ -270,7 +275,7 @@ def _tiles(batch: int, length: int, taps: int) -> tuple[tuple[int, int], int, in
     are one long sequence."""
     if taps <= 1:
         batch, length = 1, batch * length
-    tile = max(triton.cdiv(batch * length, _PROGRAMS), _SHORTEST_TILE)
+    tile = max(triton.cdiv(length, max(_PROGRAMS // batch, 1)), _SHORTEST_TILE)
     return (triton.cdiv(length, tile), batch), length, tile
 
 
@@ -286,5 +291,6 @@ def launch_plan(channels: int, width: int, taps: int, num_heads: int, *, backwar
     return {
         "D": width, "V": channels, "S": taps, "P": num_heads,
         "BLOCK_D": block_d, "BLOCK_V": block_v, "BLOCK_P": block_p, "LANE": min(lane, 4),
-        "num_warps": num_warps, "STAGES": 1,
+        "STAGES": 1,  # 2 would load a token ahead, at the price of occupancy
+        "num_warps": num_warps, "enable_fp_fusion": True,
     }  # fmt: skip
