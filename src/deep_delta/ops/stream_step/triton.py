@@ -22,8 +22,10 @@ from deep_delta.ops.stream_step.arguments import StepArguments
 from deep_delta.ops.stream_step.op import Forward, Gradients, Saved
 from deep_delta.ops.triton_direction import direction, saturated
 
-_PROGRAMS = 528
-"""At most about as many share the tokens: four for each of an H200's 132 processors. Every one leaves a partial sum."""
+_FORWARD_WARPS = 132 * 32
+_BACKWARD_WARPS = 132 * 16
+"""About how many warps share the tokens: so many on each of an H200's 132 processors. Fewer backward, where a program
+needs more registers and leaves partial sums behind."""
 _SHORTEST_TILE = 4
 
 
@@ -32,7 +34,7 @@ def load_tap(read_ptr, tap, rows, columns, inside, D: tl.constexpr, V: tl.conste
     return tl.load(read_ptr + (tap * V + rows) * D + columns, mask=inside, other=0.0).to(tl.float32)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=("length", "tile"))  # one kernel for every length
 @no_type_check  # tuples that grow as the loops over taps unroll
 def forward_kernel(
     state_ptr, k_ptr, v_ptr, beta_ptr, read_ptr, gain_ptr, heads_ptr,
@@ -99,7 +101,7 @@ def forward_kernel(
             tl.store(scores_ptr + token * P + head_rows, scores, mask=(head_rows < P) & own)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=("length", "tile"))  # one kernel for every length
 @no_type_check
 def backward_kernel(
     grad_state_ptr, grad_x_ptr, grad_c_ptr, grad_scores_ptr,
@@ -225,12 +227,12 @@ def forward(step: StepArguments) -> Forward:
     delta = state.new_empty(0 if v is None else v.shape, dtype=torch.float32)
     inverse_norm = state.new_empty(0 if v is None else (*tokens, 1), dtype=torch.float32)
     inverse_rms = state.new_empty((*tokens, 1), dtype=torch.float32)
-    grid, length, tile = _tiles(batch, length, taps)
+    plan = launch_plan(channels, width, taps, num_heads, backward=False)
+    grid, length, tile = _tiles(batch, length, taps, _FORWARD_WARPS // plan["num_warps"])
     with torch.cuda.device_of(state):
         forward_kernel[grid](
             state, k, v, beta, read, gain, heads, made, x, c, scores, delta, inverse_norm, inverse_rms,
-            length, tile, step.eps, step.norm_eps,
-            ERASE=step.erase, **launch_plan(channels, width, taps, num_heads, backward=False),
+            length, tile, step.eps, step.norm_eps, ERASE=step.erase, **plan,
         )  # fmt: skip
     return Forward(made, x, c, scores, delta, inverse_norm, inverse_rms)
 
@@ -246,14 +248,14 @@ def backward(
     dstate, dk = torch.empty_like(state, dtype=saved.dtype), torch.empty_like(k)
     dv, dbeta = torch.empty_like(saved.delta), saved.delta.new_empty(0 if beta is None else beta.shape)
     rebuilt = torch.empty_like(state, dtype=torch.float32) if saved.rebuild else None
-    grid, length, tile = _tiles(batch, length, taps)
+    plan = launch_plan(channels, width, taps, num_heads, backward=True)
+    grid, length, tile = _tiles(batch, length, taps, _BACKWARD_WARPS // plan["num_warps"])
     partial = saved.inverse_rms.new_empty(grid[0] * grid[1], taps * channels + 1 + num_heads, width)
     with torch.cuda.device_of(state):
         backward_kernel[grid](
             *(_contiguous(grad) for grad in (grad_state, grad_x, grad_c, grad_scores)),
             state, k, beta, read, gain, heads, x, saved.delta, saved.inverse_norm, saved.inverse_rms,
-            dstate, dk, dv, dbeta, partial, rebuilt, length, tile,
-            ERASE=saved.erase, **launch_plan(channels, width, taps, num_heads, backward=True),
+            dstate, dk, dv, dbeta, partial, rebuilt, length, tile, ERASE=saved.erase, **plan,
         )  # fmt: skip
     sums = partial.sum(0)
     dread, dgain, dheads = sums.split([taps * channels, 1, num_heads])
@@ -270,12 +272,12 @@ def _contiguous(tensor: Tensor | None) -> Tensor | None:
     return None if tensor is None else tensor.contiguous()
 
 
-def _tiles(batch: int, length: int, taps: int) -> tuple[tuple[int, int], int, int]:
+def _tiles(batch: int, length: int, taps: int, programs: int) -> tuple[tuple[int, int], int, int]:
     """The grid (tiles of a sequence, sequences), the sequences' length and the tiles'. Tokens that no read connects
     are one long sequence."""
     if taps <= 1:
         batch, length = 1, batch * length
-    tile = max(triton.cdiv(length, max(_PROGRAMS // batch, 1)), _SHORTEST_TILE)
+    tile = max(triton.cdiv(length, max(programs // batch, 1)), _SHORTEST_TILE)
     return (triton.cdiv(length, tile), batch), length, tile
 
 
