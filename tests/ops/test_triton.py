@@ -85,6 +85,17 @@ def test_nothing_spills_at_any_usual_size(channels: int, width: int, dtype: torc
     check_resources(dtype, width, channels)
 
 
+@pytest.mark.slow
+@needs_the_compiler
+@pytest.mark.usefixtures("compiler_cache")
+@pytest.mark.parametrize(("width", "channels"), [(8192, 4), (16384, 1), (4096, 8)])
+def test_an_update_too_wide_for_registers_spills_none(width: int, channels: int) -> None:
+    from tests.ops import triton_resources as resources
+
+    for launch in resources.delta_update_launches(torch.bfloat16, width, channels):
+        assert resources.measure(launch).stack == 0, launch.kernel.__name__
+
+
 @pytest.mark.skipif(interpreted(), reason="the interpreter takes CPU tensors")
 def test_the_reason_why_triton_cannot_run_is_told() -> None:
     assert "runs on CUDA" in (unavailable(torch.zeros(2, 2), 2) or "")

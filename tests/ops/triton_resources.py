@@ -3,8 +3,8 @@
     python -m tests.ops.triton_resources
 
 calls each operator as a model would, on CPU tensors, takes the launches instead of running them, compiles those for
-CUDA 9.0 and prints registers a thread, stack (bytes a thread; anything above 0 is spilt) and shared memory as the
-assembler reports them. Not under TRITON_INTERPRET=1, which replaces the compiler.
+CUDA 9.0 and prints "registers a thread / bytes of stack a thread / warps" as the assembler reports them: stack above 0
+means that registers were spilt. Not under TRITON_INTERPRET=1, which replaces the compiler.
 """
 
 from __future__ import annotations
@@ -124,25 +124,22 @@ def stream_step_launches(dtype: torch.dtype, width: int, channels: int, taps: in
 
 
 def main() -> None:
-    print("| kernel | dtype | D | V | warps | registers | stack | shared |")
-    print("|---|---|---|---|---|---|---|---|")
-
-    def report(name: str, dtype: torch.dtype, width: int, channels: int, launches: list[Launch]) -> None:
-        for way, launch in zip(("forward", "backward"), launches, strict=True):
-            found = measure(launch)
-            print(
-                f"| {name} {way} | {NAMES[dtype]} | {width} | {channels} | {found.num_warps} | {found.registers} "
-                f"| {found.stack} | {found.shared} |",
-                flush=True,
-            )
-
+    widths = (256, 768, 1024)
+    print("| kernel | V | dtype | " + " | ".join(f"D = {width}" for width in widths) + " |")
+    print("|---|---|---|" + "---|" * len(widths))
     for dtype in (torch.bfloat16, torch.float32):
-        for width in (256, 768, 1024):
-            for channels in (1, 4):
-                report("delta_update", dtype, width, channels, delta_update_launches(dtype, width, channels))
-                for taps in (0,) if channels == 1 else (1, 4):
-                    name = "stream_step" if taps < 2 else "stream_step, 4 taps,"
-                    report(name, dtype, width, channels, stream_step_launches(dtype, width, channels, taps))
+        for name, channels, launch in (
+            ("delta_update", 1, lambda dtype, width: delta_update_launches(dtype, width, 1)),
+            ("delta_update", 4, lambda dtype, width: delta_update_launches(dtype, width, 4)),
+            ("stream_step additive", 1, lambda dtype, width: stream_step_launches(dtype, width, 1, 0, "additive")),
+            ("stream_step", 1, lambda dtype, width: stream_step_launches(dtype, width, 1, 0)),
+            ("stream_step channel_conv", 4, lambda dtype, width: stream_step_launches(dtype, width, 4, 1)),
+            ("stream_step token_conv", 4, lambda dtype, width: stream_step_launches(dtype, width, 4, 4)),
+        ):
+            found = [[measure(one) for one in launch(dtype, width)] for width in widths]
+            for way, results in zip(("forward", "backward"), zip(*found, strict=True), strict=True):
+                cells = (f"{one.registers} / {one.stack} / {one.num_warps}" for one in results)
+                print(f"| {name} {way} | {channels} | {NAMES[dtype]} | " + " | ".join(cells) + " |", flush=True)
 
 
 if __name__ == "__main__":

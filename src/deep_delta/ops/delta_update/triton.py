@@ -31,11 +31,11 @@ def state_offsets(token, columns, D: tl.constexpr, V: tl.constexpr, BLOCK_V: tl.
 @triton.jit
 def forward_kernel(
     x_ptr, k_ptr, v_ptr, beta_ptr, out_ptr, error_ptr, eps,
-    D: tl.constexpr, V: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_V: tl.constexpr,
+    D: tl.constexpr, V: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_V: tl.constexpr, LANE: tl.constexpr,
     CHANNEL_MAJOR: tl.constexpr, NORMALIZE: tl.constexpr,
 ):  # fmt: skip
     token = tl.program_id(0).to(tl.int64)
-    columns, rows = tl.arange(0, BLOCK_D)[None, :], tl.arange(0, BLOCK_V)[:, None]
+    columns, rows = tl.max_contiguous(tl.arange(0, BLOCK_D), LANE)[None, :], tl.arange(0, BLOCK_V)[:, None]
     at = state_offsets(token, columns, D, V, BLOCK_V, CHANNEL_MAJOR)
     inside = (columns < D) & (rows < V)
     x = tl.load(x_ptr + at, mask=inside, other=0.0).to(tl.float32)
@@ -52,11 +52,11 @@ def forward_kernel(
 @triton.jit
 def backward_kernel(
     grad_ptr, x_ptr, k_ptr, beta_ptr, error_ptr, dx_ptr, dk_ptr, dv_ptr, dbeta_ptr, eps,
-    D: tl.constexpr, V: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_V: tl.constexpr,
+    D: tl.constexpr, V: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_V: tl.constexpr, LANE: tl.constexpr,
     CHANNEL_MAJOR: tl.constexpr, GRAD_CHANNEL_MAJOR: tl.constexpr, NORMALIZE: tl.constexpr,
 ):  # fmt: skip
     token = tl.program_id(0).to(tl.int64)
-    columns, rows = tl.arange(0, BLOCK_D)[None, :], tl.arange(0, BLOCK_V)[:, None]
+    columns, rows = tl.max_contiguous(tl.arange(0, BLOCK_D), LANE)[None, :], tl.arange(0, BLOCK_V)[:, None]
     at = state_offsets(token, columns, D, V, BLOCK_V, CHANNEL_MAJOR)
     grad_at = state_offsets(token, columns, D, V, BLOCK_V, GRAD_CHANNEL_MAJOR)
     inside = (columns < D) & (rows < V)
@@ -218,6 +218,8 @@ def launch_plan(width: int, channels: int) -> tuple[dict[str, int], bool]:
         block_d = max(_TILE // 4 // block_v, 1)
     num_warps = min(max(block_d // 256, block_v * block_d // 1024, 1), 16)
     plan = {"D": width, "V": channels, "BLOCK_D": block_d, "BLOCK_V": block_v}
+    if not is_wide:
+        plan["LANE"] = max(min(block_d // (32 * num_warps), 8), 1)  # warps along D only: sums over V stay in a thread
     return plan | {"num_warps": num_warps, "enable_fp_fusion": True}, is_wide
 
 
