@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from deep_delta.ops import device_kernels
 from deep_delta.ops.device_kernels import interpreted, unavailable
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
@@ -97,5 +98,7 @@ def test_an_update_too_wide_for_registers_spills_none(width: int, channels: int)
 
 
 @pytest.mark.skipif(interpreted(), reason="the interpreter takes CPU tensors")
-def test_the_reason_why_triton_cannot_run_is_told() -> None:
+def test_the_reason_why_triton_cannot_run_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "runs on CUDA" in (unavailable(torch.zeros(2, 2), 2) or "")
+    monkeypatch.setattr(device_kernels, "_HAVE_TRITON", False)
+    assert unavailable(torch.zeros(2, 2), 2) == "triton is not installed"
