@@ -1,7 +1,7 @@
 """The Triton kernels against the definitions: run by test_triton.py, in a process of its own.
 
 Without a GPU that process has TRITON_INTERPRET=1, which Triton reads when it is imported, and the kernels run on CPU
-tensors. There a bf16 result is truncated, where a device rounds to nearest: it has its own row in the table of tolerances.
+tensors. There a bf16 result is truncated where a device rounds: it has its own row in the table of tolerances.
 """
 
 # B batch, T time, V value channels, D width, S taps, P heads
