@@ -63,12 +63,12 @@ class Block(nn.Module):
         """Take the state and what the sublayer before wants written; return the same for the next block."""
         for index, sublayer in enumerate((self.mixer, self.mlp), start=2 * self.layer):
             tail = cache.reads[index] if cache is not None else None
-            state_BTVD, x_BTD, c_BTD = sublayer.stream.step(state_BTVD, rewrite, self.compress, sublayer.norm, tail)
+            state_BTVD, reading = sublayer.stream.step(state_BTVD, rewrite, self.compress, sublayer.norm, tail)
             if sublayer is self.mixer:
-                h_BTD = sublayer.process(c_BTD, rotary, cache.mixers[self.layer] if cache is not None else None)
+                h_BTD = sublayer.process(reading.c, rotary, cache.mixers[self.layer] if cache is not None else None)
             else:
-                h_BTD = sublayer.process(c_BTD)
-            rewrite = sublayer.stream.propose(x_BTD, c_BTD, h_BTD)
+                h_BTD = sublayer.process(reading.c)
+            rewrite = sublayer.stream.propose(reading, h_BTD)
             if observe is not None:
                 observe(index, state_BTVD, rewrite)
         assert rewrite is not None
@@ -123,7 +123,7 @@ class DdlTransformer(nn.Module):
         tail = cache.reads[-1] if cache is not None else None
         last = self.blocks[-1]
         assert isinstance(last, Block)
-        return last.mlp.stream.step(state_BTVD, rewrite, self.readout, self.norm, tail)[2]
+        return last.mlp.stream.step(state_BTVD, rewrite, self.readout, self.norm, tail, last=True)[1].c
 
     def loss(self, ids: Tensor, targets: Tensor, observe: Observe | None = None) -> Tensor:
         """Mean cross-entropy (nats) of targets [B, T] after ids [B, T], an fp32 scalar; targets of −100 are ignored."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from deep_delta.ops.dispatch import Backend, Choice, resolve
-from deep_delta.ops.stream_step import eager, op, reference
+from deep_delta.ops.stream_step import eager, native, op, reference
 from deep_delta.ops.stream_step.arguments import StepArguments, StepOutput, check_step
 
 __all__ = ["BACKENDS", "StepOutput", "explain_stream_step", "stream_step"]
@@ -21,13 +21,19 @@ def _reference(step: StepArguments, carry: Tensor | None, keep: bool) -> StepOut
     return out if keep else out._replace(carry=out.state.new_zeros(1).expand(out.state.shape))
 
 
-op.KERNELS["eager"] = eager.KERNELS
+op.KERNELS.update(eager=eager.KERNELS, native=native.KERNELS)
 
 BACKENDS = (
     Backend(
         "reference",
         _reference,
         preferred=lambda _: "plain operations, which Inductor fuses" if torch.compiler.is_compiling() else None,
+    ),
+    Backend(
+        "native",
+        functools.partial(op.run, "native"),
+        native.unavailable,
+        lambda state: "a C kernel, one pass over the state each way" if state.device.type == "cpu" else None,
     ),
     Backend("eager", functools.partial(op.run, "eager"), preferred=lambda _: "one op with its own backward"),
 )
