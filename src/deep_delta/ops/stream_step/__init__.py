@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from deep_delta.ops.dispatch import Backend, Choice, resolve
+from deep_delta.ops.native import unavailable
 from deep_delta.ops.stream_step import eager, native, op, reference
 from deep_delta.ops.stream_step.arguments import StepArguments, StepOutput, check_step
 
@@ -32,7 +33,7 @@ BACKENDS = (
     Backend(
         "native",
         functools.partial(op.run, "native"),
-        native.unavailable,
+        unavailable,
         lambda state: "a C kernel, one pass over the state each way" if state.device.type == "cpu" else None,
     ),
     Backend("eager", functools.partial(op.run, "eager"), preferred=lambda _: "one op with its own backward"),

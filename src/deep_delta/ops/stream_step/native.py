@@ -1,22 +1,17 @@
-"""The step as a C kernel (kernel.c), one pass over the state each way; compiled at first use, if there is a compiler."""
+"""The step as a C kernel (`ops/native/stream_step.c`): one pass over the state each way."""
 
 # B batch, T time, V value channels, D width, S taps, P heads
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from deep_delta.ops.native import Library
+from deep_delta.ops.native import call, rows
 from deep_delta.ops.stream_step.arguments import StepArguments
 from deep_delta.ops.stream_step.op import Forward, Gradients, Kernels, Saved
-
-LIBRARY = Library(Path(__file__).with_name("kernel.c"))
 
 _INTEGERS = ("batch", "time", "channels", "width", "taps", "heads", "kind", "threads")
 _POINTERS = (
@@ -28,7 +23,7 @@ _POINTERS = (
 
 
 class _Step(ctypes.Structure):
-    """The `Step` of kernel.c."""
+    """The `Step` of stream_step.c."""
 
     _fields_ = (
         *((name, ctypes.c_int64) for name in _INTEGERS),
@@ -38,15 +33,6 @@ class _Step(ctypes.Structure):
         ("saved_is_bf16", ctypes.c_int64),
         *((name, ctypes.c_void_p) for name in _POINTERS),
     )
-
-
-def unavailable(state: Tensor) -> str | None:
-    """Why the kernel cannot run on a state like this one."""
-    if state.device.type != "cpu":
-        return f"it runs on a CPU, and the state is on {state.device}"
-    if state.dtype not in (torch.float32, torch.bfloat16):
-        return f"it computes in fp32 on fp32 or bf16 states, and this one is {state.dtype}"
-    return LIBRARY.reason
 
 
 def forward(step: StepArguments) -> Forward:
@@ -63,14 +49,14 @@ def forward(step: StepArguments) -> Forward:
         torch.empty(0 if additive else (B, T, 1)),
         torch.empty((B, T, 1)),
     )
-    _call(
-        LIBRARY.functions.ddl_stream_step_forward,
+    call(
+        "ddl_stream_step_forward",
         _Step(
             B, T, V, D, 0 if step.read is None else len(step.read), P, 0 if additive else 1 + step.erase,
             torch.get_num_threads(), step.eps, step.norm_eps, dtype == torch.bfloat16,
         ),
-        state=_rows(state, dtype), k=_rows(step.k, dtype), v=_rows(step.v), beta=_rows(step.beta),
-        read=_rows(step.read), gain=_rows(step.gain), head_rows=_rows(step.heads),
+        state=rows(state, dtype), k=rows(step.k, dtype), v=rows(step.v), beta=rows(step.beta),
+        read=rows(step.read), gain=rows(step.gain), head_rows=rows(step.heads),
         x=out.x, c=out.c, new_state=out.state, scores=out.scores,
         delta=out.delta, inverse_norm=out.inverse_norm, inverse_rms=out.inverse_rms,
     )  # fmt: skip
@@ -89,17 +75,17 @@ def backward(
     state, k = torch.empty((B, T, V, D), dtype=dtype), torch.empty((B, T, D), dtype=dtype)
     v, beta = torch.empty(0 if additive else (B, T, V)), torch.empty(0 if additive else (B, T, 1))
     rebuilt = torch.empty((B, T, V, D) if saved.rebuild else 0)
-    _call(
-        LIBRARY.functions.ddl_stream_step_backward,
+    call(
+        "ddl_stream_step_backward",
         _Step(
             B, T, V, D, S, P, 0 if additive else 1 + saved.erase,
             torch.get_num_threads(), 0.0, 0.0, dtype == torch.bfloat16, saved.state.dtype == torch.bfloat16,
         ),
-        new_state=_rows(saved.state, saved.state.dtype), k=_rows(saved.k, dtype), beta=_rows(saved.beta),
-        read=_rows(saved.read), gain=_rows(saved.gain), head_rows=_rows(saved.heads), x=_rows(saved.x, dtype),
+        new_state=rows(saved.state, saved.state.dtype), k=rows(saved.k, dtype), beta=rows(saved.beta),
+        read=rows(saved.read), gain=rows(saved.gain), head_rows=rows(saved.heads), x=rows(saved.x, dtype),
         delta=saved.delta, inverse_norm=saved.inverse_norm, inverse_rms=saved.inverse_rms,
-        grad_new_state=_rows(grad_state, dtype), grad_x=_rows(grad_x, dtype), grad_c=_rows(grad_c, dtype),
-        grad_scores=_rows(grad_scores),
+        grad_new_state=rows(grad_state, dtype), grad_x=rows(grad_x, dtype), grad_c=rows(grad_c, dtype),
+        grad_scores=rows(grad_scores),
         grad_state=state, grad_k=k, grad_v=v, grad_beta=beta, rebuilt=rebuilt, grad_weights=weights,
     )  # fmt: skip
     total = weights.sum(0).float()
@@ -114,20 +100,6 @@ def backward(
         heads.view(P, D) * saved.gain.float() if P else torch.empty(0),
         rebuilt,
     )
-
-
-def _rows(tensor: Tensor | None, dtype: torch.dtype = torch.float32) -> Tensor | None:
-    """As the kernel reads it: contiguous, in this precision."""
-    return None if tensor is None else tensor.to(dtype).contiguous()
-
-
-def _call(function: Callable[[Any], int], step: _Step, **operands: Tensor | None) -> None:
-    """Call with every operand's address; they live until it returns."""
-    for name, tensor in operands.items():
-        if tensor is not None and tensor.numel():
-            setattr(step, name, tensor.data_ptr())
-    if function(ctypes.byref(step)):
-        raise MemoryError("no memory for the scratch rows of the stream step")
 
 
 KERNELS = Kernels(forward, backward)

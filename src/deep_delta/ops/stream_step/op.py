@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from deep_delta.ops.direction import compute_dtype
+from deep_delta.ops.plain import first_derivative_only
 from deep_delta.ops.stream_step.arguments import StepArguments, StepOutput
 
 
@@ -214,7 +214,7 @@ class _Step(torch.autograd.Function):
         return output
 
     @staticmethod
-    @once_differentiable
+    @first_derivative_only
     def backward(ctx: Any, *grads: Any) -> Any:
         return _gradients(ctx, *grads)
 
