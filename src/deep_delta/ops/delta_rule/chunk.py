@@ -1,0 +1,344 @@
+"""The delta rule over time in chunks, as one differentiable op with a hand-written backward (README.md has the algebra).
+
+Time is cut into chunks, and within a chunk the recurrence is a triangular system. Everything that does not need the
+state is done for all chunks of a segment at once; only the state is carried from chunk to chunk. The op keeps its
+inputs and the state at the start of each segment; the backward goes through the segments in reverse and recomputes the
+rest. It is a `torch.library` custom op, so that a compiled graph holds it whole (`fullgraph=True`).
+"""
+
+# n chunks of a segment, G = B · H rows of heads, C tokens of a chunk, K key and E value dimensions of a head
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from deep_delta.ops.delta_rule.inverse import unit_lower_inverse
+from deep_delta.ops.delta_rule.segment import load, normalize_, normalize_backward_, store
+from deep_delta.ops.delta_rule.shapes import sequence_bounds
+from deep_delta.ops.direction import compute_dtype
+
+SEGMENT_ROWS = 8192
+"""Rows (tokens × heads) that are worked on at once: what keeps their temporaries in a processor's cache."""
+SEGMENT_TOKENS = (256, 1024)
+"""The least and the most tokens of a segment; a state is kept for each."""
+GROUP_ROWS = 16
+"""Heads (B · H) that are worked on at once, so that a batch of chunks is large and a segment long."""
+
+
+def delta_rule(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    beta: Tensor,
+    chunk_size: int = 64,
+    *,
+    initial_state: Tensor | None = None,
+    scale: float,
+    normalize: bool = True,
+    eps: float = 1e-6,
+    cu_seqlens: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """The output and the last state. Shapes as in `deep_delta.chunk_delta_rule`."""
+    o, final_state, _ = torch.ops.deep_delta.chunk_delta_rule(
+        q, k, v, beta, initial_state, cu_seqlens, chunk_size, scale, normalize, eps
+    )
+    return o, final_state
+
+
+class Piece(NamedTuple):
+    """A part of the batch that is scanned by itself: some rows of the batch, or one packed sequence."""
+
+    rows: slice
+    tokens: tuple[int, int]
+    state: slice
+    """Where its state lies along the first axis of the initial and the final state."""
+    slot: int
+    """The first of its segment-start states."""
+
+
+def _segment_tokens(q: Tensor, chunk_size: int) -> int:
+    """Tokens of a segment: a whole number of chunks."""
+    group = _group(q) * q.shape[1]
+    tokens = max(SEGMENT_TOKENS[0], min(SEGMENT_TOKENS[1], SEGMENT_ROWS // group))
+    return max(1, tokens // chunk_size) * chunk_size
+
+
+def _group(q: Tensor) -> int:
+    """Rows of the batch that are scanned together."""
+    return min(q.shape[0], max(1, GROUP_ROWS // q.shape[1]))
+
+
+def _pieces(q: Tensor, cu_seqlens: Tensor | None, segment: int) -> Iterator[Piece]:
+    B, _, T, _ = q.shape
+    if cu_seqlens is None:
+        group = _group(q)
+        for row in range(0, B, group):
+            rows = slice(row, min(row + group, B))
+            yield Piece(rows, (0, T), rows, 0)
+        return
+    slot = 0
+    for n, (start, end) in enumerate(sequence_bounds(cu_seqlens, T)):
+        yield Piece(slice(0, 1), (start, end), slice(n, n + 1), slot)
+        slot += -(-(end - start) // segment)
+
+
+def _segment_starts(q: Tensor, cu_seqlens: Tensor | None, segment: int) -> int:
+    """How many segment-start states to make room for: known without reading `cu_seqlens`."""
+    return q.shape[2] // segment + (1 if cu_seqlens is None else cu_seqlens.shape[0] - 1)
+
+
+def _state_dtype(q: Tensor, k: Tensor, v: Tensor, beta: Tensor, initial_state: Tensor | None) -> torch.dtype:
+    return compute_dtype(q, k, v, beta, *(() if initial_state is None else (initial_state,)))
+
+
+def _outputs(
+    q: Tensor, v: Tensor, cu_seqlens: Tensor | None, chunk_size: int, dtype: torch.dtype
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Memory for the output, the final states and the segment-start states."""
+    B, H, _, K = q.shape
+    E = v.shape[3]
+    num_states = B if cu_seqlens is None else cu_seqlens.shape[0] - 1
+    starts = _segment_starts(q, cu_seqlens, _segment_tokens(q, chunk_size))
+    return (
+        torch.empty_like(v),
+        v.new_empty((num_states, H, K, E), dtype=dtype),
+        v.new_empty((starts, B, H, K, E), dtype=dtype),
+    )
+
+
+@torch.library.custom_op("deep_delta::chunk_delta_rule", mutates_args=())
+def _forward(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    beta: Tensor,
+    initial_state: Tensor | None,
+    cu_seqlens: Tensor | None,
+    chunk_size: int,
+    scale: float,
+    normalize: bool,
+    eps: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    dtype = _state_dtype(q, k, v, beta, initial_state)
+    o, final_state, starts = _outputs(q, v, cu_seqlens, chunk_size, dtype)
+    segment = _segment_tokens(q, chunk_size)
+    starts.zero_()
+    with torch.autocast(q.device.type, enabled=False):
+        for piece in _pieces(q, cu_seqlens, segment):
+            S = final_state[piece.state]
+            S.zero_() if initial_state is None else S.copy_(initial_state[piece.state])
+            S = S.view(-1, *S.shape[2:])
+            slot = piece.slot
+            for tokens in _segments(piece, segment):
+                at = (piece.rows, slice(None), tokens)
+                starts[slot, piece.rows] = S.view_as(starts[slot, piece.rows])
+                system = System(q[at], k[at], v[at], beta[at], chunk_size, normalize, eps, dtype)
+                store(system.scan(S), o[at], scale)
+                slot += 1
+    return o, final_state, starts
+
+
+def _segments(piece: Piece, segment: int) -> list[slice]:
+    start, end = piece.tokens
+    return [slice(t, min(t + segment, end)) for t in range(start, end, segment)]
+
+
+@_forward.register_fake
+def _(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    beta: Tensor,
+    initial_state: Tensor | None,
+    cu_seqlens: Tensor | None,
+    chunk_size: int,
+    scale: float,
+    normalize: bool,
+    eps: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    return _outputs(q, v, cu_seqlens, chunk_size, _state_dtype(q, k, v, beta, initial_state))
+
+
+class System:
+    """The chunks of one segment: the inputs brought to [n, G, C, ·], and the triangular matrices they give.
+
+    With D = diag(β): (I + tril(D K Kᵀ, −1)) U = D (V − K S), O = Q S + tril(Q Kᵀ) U, S' = S + Kᵀ U.
+    """
+
+    def __init__(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        beta: Tensor,
+        chunk_size: int,
+        normalize: bool,
+        eps: float,
+        dtype: torch.dtype,
+    ) -> None:
+        C = min(chunk_size, q.shape[2])
+        self.q, self.k, self.error = (load(x, C, dtype) for x in (q, k, v))
+        self.beta = load(beta.unsqueeze(-1), C, dtype)
+        self.normalized = normalize
+        if normalize:
+            self.q_slope, self.k_slope = normalize_(self.q, eps), normalize_(self.k, eps)
+        flat_k = self.k.flatten(0, 1)
+        self.overlap = torch.bmm(flat_k, flat_k.mT).tril_(-1).view(*self.k.shape[:2], C, C)
+        self.inverse = unit_lower_inverse((self.overlap * self.beta).flatten(0, 1)).unflatten(0, self.k.shape[:2])
+        self.attention = torch.bmm(self.q.flatten(0, 1), flat_k.mT).tril_()
+        self.write = torch.empty_like(self.error)
+
+    def scan(self, S: Tensor) -> Tensor:
+        """The outputs [n, G, C, E], unscaled; S [G, K, E] goes from the first state to the last in place."""
+        o = torch.empty_like(self.error)
+        solve = self.inverse.mul_(self.beta.mT)
+        chunks = (x.unbind(0) for x in (self.q, self.k, solve, self.error, self.write, o))
+        for q_i, k_i, solve_i, error_i, write_i, o_i in zip(*chunks, strict=True):
+            error_i.baddbmm_(k_i, S, alpha=-1)
+            torch.bmm(solve_i, error_i, out=write_i)
+            torch.bmm(q_i, S, out=o_i)
+            S.baddbmm_(k_i.mT, write_i)
+        o.flatten(0, 1).baddbmm_(self.attention, self.write.flatten(0, 1))
+        return o
+
+    def states(self, S: Tensor) -> Tensor:
+        """The state before each chunk and after the last, [n + 1, G, K, E], from the first one [G, K, E]."""
+        states = S.new_empty(self.k.shape[0] + 1, *S.shape)
+        states[0] = S
+        solve = self.inverse * self.beta.mT
+        chunks = (x.unbind(0) for x in (states[:-1], states[1:], self.k, solve, self.error, self.write))
+        for S_i, next_i, k_i, solve_i, error_i, write_i in zip(*chunks, strict=True):
+            error_i.baddbmm_(k_i, S_i, alpha=-1)
+            torch.bmm(solve_i, error_i, out=write_i)
+            torch.baddbmm(S_i, k_i.mT, write_i, out=next_i)
+        return states
+
+    def gradients(self, S: Tensor, grad_o: Tensor, grad_S: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The gradients of q, k, v and beta in chunks, from that of the scaled outputs [n, G, C, E] and the first state.
+
+        grad_S [G, K, E] goes from the gradient of the last state to that of the first in place.
+        """
+        states = self.states(S)
+        q, k, error, write, beta = self.q, self.k, self.error, self.write, self.beta
+        grad_write = torch.empty_like(write)
+        torch.bmm(self.attention.mT, grad_o.flatten(0, 1), out=grad_write.flatten(0, 1))
+        grad_k, grad_rhs, gated_k = torch.empty_like(k), torch.empty_like(write), k * beta
+        chunks = (x.unbind(0) for x in (q, k, gated_k, self.inverse, write, grad_o, grad_write, grad_rhs, grad_k))
+        for q_i, k_i, gated_i, inverse_i, write_i, o_i, grad_write_i, grad_rhs_i, grad_k_i in reversed(
+            list(zip(*chunks, strict=True))
+        ):
+            grad_write_i.baddbmm_(k_i, grad_S)
+            torch.bmm(inverse_i.mT, grad_write_i, out=grad_rhs_i)
+            torch.bmm(write_i, grad_S.mT, out=grad_k_i)
+            grad_S.baddbmm_(q_i.mT, o_i).baddbmm_(gated_i.mT, grad_rhs_i, alpha=-1)
+
+        flat_q, flat_k, flat_write, flat_o = (x.flatten(0, 1) for x in (q, k, write, grad_o))
+        grad_system = torch.bmm(grad_rhs.flatten(0, 1), flat_write.mT).tril_(-1).view_as(self.overlap)  # its negative
+        grad_beta = (grad_rhs * error).sum(-1, keepdim=True)
+        grad_beta -= (grad_system * self.overlap).sum(-1, keepdim=True)
+        grad_v = grad_rhs.mul_(beta)
+        grad_overlap = grad_system.mul_(beta).flatten(0, 1)
+        grad_overlap = grad_overlap + grad_overlap.mT
+        grad_attention = torch.bmm(flat_o, flat_write.mT).tril_()
+
+        before = states[:-1].flatten(0, 1).mT
+        grad_q = torch.bmm(flat_o, before).baddbmm_(grad_attention, flat_k).view_as(q)
+        flat_grad_k = grad_k.flatten(0, 1)
+        flat_grad_k.baddbmm_(grad_v.flatten(0, 1), before, alpha=-1)
+        flat_grad_k.baddbmm_(grad_attention.mT, flat_q).baddbmm_(grad_overlap, flat_k, alpha=-1)
+        if self.normalized:
+            normalize_backward_(grad_q, q, self.q_slope)
+            normalize_backward_(grad_k, k, self.k_slope)
+        return grad_q, grad_k, grad_v, grad_beta
+
+
+@torch.library.custom_op("deep_delta::chunk_delta_rule_backward", mutates_args=())
+def _backward(
+    grad_o: Tensor | None,
+    grad_final: Tensor | None,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    beta: Tensor,
+    starts: Tensor,
+    cu_seqlens: Tensor | None,
+    chunk_size: int,
+    scale: float,
+    normalize: bool,
+    eps: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    dtype = starts.dtype
+    grads = _gradient_outputs(q, k, v, beta, starts, cu_seqlens)
+    grad_initial = grads[4]
+    segment = _segment_tokens(q, chunk_size)
+    with torch.autocast(q.device.type, enabled=False):
+        for piece in _pieces(q, cu_seqlens, segment):
+            grad_S = grad_initial[piece.state]
+            grad_S.zero_() if grad_final is None else grad_S.copy_(grad_final[piece.state])
+            grad_S = grad_S.view(-1, *grad_S.shape[2:])
+            segments = _segments(piece, segment)
+            for slot, tokens in reversed(list(enumerate(segments, piece.slot))):
+                at = (piece.rows, slice(None), tokens)
+                system = System(q[at], k[at], v[at], beta[at], chunk_size, normalize, eps, dtype)
+                C = system.k.shape[2]
+                chunk_grad_o = torch.zeros_like(system.write) if grad_o is None else load(grad_o[at], C, dtype, scale)
+                S = starts[slot, piece.rows].flatten(0, 1)
+                found = system.gradients(S, chunk_grad_o, grad_S)
+                for grad, out in zip(found, (grads[0], grads[1], grads[2], grads[3].unsqueeze(-1)), strict=True):
+                    if out.dtype == torch.float16:  # near k = 0 the slope is 1/ε, beyond what fp16 can hold
+                        grad.clamp_(-65504.0, 65504.0)
+                    store(grad, out[at])
+    return grads
+
+
+def _gradient_outputs(
+    q: Tensor, k: Tensor, v: Tensor, beta: Tensor, starts: Tensor, cu_seqlens: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    num_states = q.shape[0] if cu_seqlens is None else cu_seqlens.shape[0] - 1
+    state = starts.new_empty((num_states, *starts.shape[2:]))
+    return torch.empty_like(q), torch.empty_like(k), torch.empty_like(v), torch.empty_like(beta), state
+
+
+@_backward.register_fake
+def _(
+    grad_o: Tensor | None,
+    grad_final: Tensor | None,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    beta: Tensor,
+    starts: Tensor,
+    cu_seqlens: Tensor | None,
+    chunk_size: int,
+    scale: float,
+    normalize: bool,
+    eps: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    return _gradient_outputs(q, k, v, beta, starts, cu_seqlens)
+
+
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+    q, k, v, beta, initial_state, cu_seqlens, *options = inputs
+    starts = output[2]
+    ctx.save_for_backward(q, k, v, beta, starts, cu_seqlens)
+    ctx.options = options
+    ctx.state_dtype = None if initial_state is None else initial_state.dtype
+    ctx.mark_non_differentiable(starts)
+    ctx.set_materialize_grads(False)
+
+
+def _gradients(ctx: Any, grad_o: Tensor | None, grad_final: Tensor | None, _: Any) -> tuple[Tensor | None, ...]:
+    if grad_o is None and grad_final is None:
+        return (None,) * 10
+    q, k, v, beta, starts, cu_seqlens = ctx.saved_tensors
+    *grads, grad_initial = torch.ops.deep_delta.chunk_delta_rule_backward(
+        grad_o, grad_final, q, k, v, beta, starts, cu_seqlens, *ctx.options
+    )
+    return *grads, None if ctx.state_dtype is None else grad_initial.to(ctx.state_dtype), *(None,) * 5
+
+
+_forward.register_autograd(_gradients, setup_context=_setup)
