@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from deep_delta.ops.delta_rule.inverse import unit_lower_inverse
-from deep_delta.ops.delta_rule.segment import load, normalize_, normalize_backward_, store
+from deep_delta.ops.delta_rule.segment import Workspace, store
 from deep_delta.ops.delta_rule.shapes import sequence_bounds
+from deep_delta.ops.delta_rule.system import System
 from deep_delta.ops.direction import compute_dtype
 
 SEGMENT_ROWS = 8192
@@ -127,6 +127,7 @@ def _forward(
     o, final_state, starts = _outputs(q, v, cu_seqlens, chunk_size, dtype)
     segment = _segment_tokens(q, chunk_size)
     starts.zero_()
+    work = Workspace(q, dtype)
     with torch.autocast(q.device.type, enabled=False):
         for piece in _pieces(q, cu_seqlens, segment):
             S = final_state[piece.state]
@@ -136,8 +137,8 @@ def _forward(
             for tokens in _segments(piece, segment):
                 at = (piece.rows, slice(None), tokens)
                 starts[slot, piece.rows] = S.view_as(starts[slot, piece.rows])
-                system = System(q[at], k[at], v[at], beta[at], chunk_size, normalize, eps, dtype)
-                store(system.scan(S), o[at], scale)
+                system = System((q[at], k[at], v[at], beta[at]), chunk_size, normalize, eps, work)
+                store(system.scan(S, scale), o[at])
                 slot += 1
     return o, final_state, starts
 
@@ -163,99 +164,6 @@ def _(
     return _outputs(q, v, cu_seqlens, chunk_size, _state_dtype(q, k, v, beta, initial_state))
 
 
-class System:
-    """The chunks of one segment: the inputs brought to [n, G, C, ·], and the triangular matrices they give.
-
-    With D = diag(β): (I + tril(D K Kᵀ, −1)) U = D (V − K S), O = Q S + tril(Q Kᵀ) U, S' = S + Kᵀ U.
-    """
-
-    def __init__(
-        self,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        beta: Tensor,
-        chunk_size: int,
-        normalize: bool,
-        eps: float,
-        dtype: torch.dtype,
-    ) -> None:
-        C = min(chunk_size, q.shape[2])
-        self.q, self.k, self.error = (load(x, C, dtype) for x in (q, k, v))
-        self.beta = load(beta.unsqueeze(-1), C, dtype)
-        self.normalized = normalize
-        if normalize:
-            self.q_slope, self.k_slope = normalize_(self.q, eps), normalize_(self.k, eps)
-        flat_k = self.k.flatten(0, 1)
-        self.overlap = torch.bmm(flat_k, flat_k.mT).tril_(-1).view(*self.k.shape[:2], C, C)
-        self.inverse = unit_lower_inverse((self.overlap * self.beta).flatten(0, 1)).unflatten(0, self.k.shape[:2])
-        self.attention = torch.bmm(self.q.flatten(0, 1), flat_k.mT).tril_()
-        self.write = torch.empty_like(self.error)
-
-    def scan(self, S: Tensor) -> Tensor:
-        """The outputs [n, G, C, E], unscaled; S [G, K, E] goes from the first state to the last in place."""
-        o = torch.empty_like(self.error)
-        solve = self.inverse.mul_(self.beta.mT)
-        chunks = (x.unbind(0) for x in (self.q, self.k, solve, self.error, self.write, o))
-        for q_i, k_i, solve_i, error_i, write_i, o_i in zip(*chunks, strict=True):
-            error_i.baddbmm_(k_i, S, alpha=-1)
-            torch.bmm(solve_i, error_i, out=write_i)
-            torch.bmm(q_i, S, out=o_i)
-            S.baddbmm_(k_i.mT, write_i)
-        o.flatten(0, 1).baddbmm_(self.attention, self.write.flatten(0, 1))
-        return o
-
-    def states(self, S: Tensor) -> Tensor:
-        """The state before each chunk and after the last, [n + 1, G, K, E], from the first one [G, K, E]."""
-        states = S.new_empty(self.k.shape[0] + 1, *S.shape)
-        states[0] = S
-        solve = self.inverse * self.beta.mT
-        chunks = (x.unbind(0) for x in (states[:-1], states[1:], self.k, solve, self.error, self.write))
-        for S_i, next_i, k_i, solve_i, error_i, write_i in zip(*chunks, strict=True):
-            error_i.baddbmm_(k_i, S_i, alpha=-1)
-            torch.bmm(solve_i, error_i, out=write_i)
-            torch.baddbmm(S_i, k_i.mT, write_i, out=next_i)
-        return states
-
-    def gradients(self, S: Tensor, grad_o: Tensor, grad_S: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The gradients of q, k, v and beta in chunks, from that of the scaled outputs [n, G, C, E] and the first state.
-
-        grad_S [G, K, E] goes from the gradient of the last state to that of the first in place.
-        """
-        states = self.states(S)
-        q, k, error, write, beta = self.q, self.k, self.error, self.write, self.beta
-        grad_write = torch.empty_like(write)
-        torch.bmm(self.attention.mT, grad_o.flatten(0, 1), out=grad_write.flatten(0, 1))
-        grad_k, grad_rhs, gated_k = torch.empty_like(k), torch.empty_like(write), k * beta
-        chunks = (x.unbind(0) for x in (q, k, gated_k, self.inverse, write, grad_o, grad_write, grad_rhs, grad_k))
-        for q_i, k_i, gated_i, inverse_i, write_i, o_i, grad_write_i, grad_rhs_i, grad_k_i in reversed(
-            list(zip(*chunks, strict=True))
-        ):
-            grad_write_i.baddbmm_(k_i, grad_S)
-            torch.bmm(inverse_i.mT, grad_write_i, out=grad_rhs_i)
-            torch.bmm(write_i, grad_S.mT, out=grad_k_i)
-            grad_S.baddbmm_(q_i.mT, o_i).baddbmm_(gated_i.mT, grad_rhs_i, alpha=-1)
-
-        flat_q, flat_k, flat_write, flat_o = (x.flatten(0, 1) for x in (q, k, write, grad_o))
-        grad_system = torch.bmm(grad_rhs.flatten(0, 1), flat_write.mT).tril_(-1).view_as(self.overlap)  # its negative
-        grad_beta = (grad_rhs * error).sum(-1, keepdim=True)
-        grad_beta -= (grad_system * self.overlap).sum(-1, keepdim=True)
-        grad_v = grad_rhs.mul_(beta)
-        grad_overlap = grad_system.mul_(beta).flatten(0, 1)
-        grad_overlap = grad_overlap + grad_overlap.mT
-        grad_attention = torch.bmm(flat_o, flat_write.mT).tril_()
-
-        before = states[:-1].flatten(0, 1).mT
-        grad_q = torch.bmm(flat_o, before).baddbmm_(grad_attention, flat_k).view_as(q)
-        flat_grad_k = grad_k.flatten(0, 1)
-        flat_grad_k.baddbmm_(grad_v.flatten(0, 1), before, alpha=-1)
-        flat_grad_k.baddbmm_(grad_attention.mT, flat_q).baddbmm_(grad_overlap, flat_k, alpha=-1)
-        if self.normalized:
-            normalize_backward_(grad_q, q, self.q_slope)
-            normalize_backward_(grad_k, k, self.k_slope)
-        return grad_q, grad_k, grad_v, grad_beta
-
-
 @torch.library.custom_op("deep_delta::chunk_delta_rule_backward", mutates_args=())
 def _backward(
     grad_o: Tensor | None,
@@ -275,6 +183,7 @@ def _backward(
     grads = _gradient_outputs(q, k, v, beta, starts, cu_seqlens)
     grad_initial = grads[4]
     segment = _segment_tokens(q, chunk_size)
+    work = Workspace(q, dtype)
     with torch.autocast(q.device.type, enabled=False):
         for piece in _pieces(q, cu_seqlens, segment):
             grad_S = grad_initial[piece.state]
@@ -283,11 +192,12 @@ def _backward(
             segments = _segments(piece, segment)
             for slot, tokens in reversed(list(enumerate(segments, piece.slot))):
                 at = (piece.rows, slice(None), tokens)
-                system = System(q[at], k[at], v[at], beta[at], chunk_size, normalize, eps, dtype)
-                C = system.k.shape[2]
-                chunk_grad_o = torch.zeros_like(system.write) if grad_o is None else load(grad_o[at], C, dtype, scale)
-                S = starts[slot, piece.rows].flatten(0, 1)
-                found = system.gradients(S, chunk_grad_o, grad_S)
+                system = System((q[at], k[at], v[at], beta[at]), chunk_size, normalize, eps, work)
+                if grad_o is None:
+                    upstream = work("o", *system.write.shape).zero_()
+                else:
+                    upstream = work.load("o", grad_o[at], system.k.shape[2]).mul_(scale)
+                found = system.gradients(starts[slot, piece.rows].flatten(0, 1), upstream, grad_S)
                 for grad, out in zip(found, (grads[0], grads[1], grads[2], grads[3].unsqueeze(-1)), strict=True):
                     if out.dtype == torch.float16:  # near k = 0 the slope is 1/ε, beyond what fp16 can hold
                         grad.clamp_(-65504.0, 65504.0)

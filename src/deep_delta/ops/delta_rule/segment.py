@@ -6,35 +6,45 @@ token: a token with k = 0 and β = 0 changes nothing.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from deep_delta.ops.direction import direction_norm
 
 
-def allocate(x: Tensor, chunk: int, dtype: torch.dtype) -> Tensor:
-    """Memory for x [B, H, T, D] in chunks."""
-    B, H, T, D = x.shape
-    return x.new_empty((-(-T // chunk), B * H, chunk, D), dtype=dtype)
+class Workspace:
+    """Memory taken by name, and used again for the next segment: fresh pages cost as much time as the arithmetic."""
+
+    def __init__(self, like: Tensor, dtype: torch.dtype) -> None:
+        self.dtype = dtype
+        self._empty = like.new_empty(0, dtype=dtype)
+        self._memory: dict[str, Tensor] = {}
+
+    def __call__(self, name: str, *shape: int) -> Tensor:
+        """An uninitialised tensor; what was last taken under this name is lost."""
+        size = math.prod(shape)
+        memory = self._memory.get(name, self._empty)
+        if memory.numel() < size:
+            memory = self._memory[name] = self._empty.new_empty(size)
+        return memory[:size].view(shape)
+
+    def load(self, name: str, x: Tensor, chunk: int) -> Tensor:
+        """x [B, H, T, D] in chunks."""
+        B, H, T, D = x.shape
+        out = self(name, -(-T // chunk), B * H, chunk, D)
+        whole, rest = divmod(T, chunk)
+        if rest:
+            out[whole, :, rest:] = 0
+        for part, view in _parts(x, out, whole, rest):
+            view.copy_(part)
+        return out
 
 
-def load(x: Tensor, chunk: int, dtype: torch.dtype, scale: float = 1.0) -> Tensor:
-    """x [B, H, T, D], times `scale`, in chunks."""
-    out = allocate(x, chunk, dtype)
-    T = x.shape[2]
-    whole, rest = divmod(T, chunk)
-    if rest:
-        out[whole, :, rest:] = 0
-    for part, view in _parts(x, out, whole, rest):
-        view.copy_(part)
-    return out if scale == 1.0 else out.mul_(scale)
-
-
-def store(x: Tensor, out: Tensor, scale: float | Tensor = 1.0) -> None:
-    """Write x [n, G, C, D], times `scale`, into out [B, H, T, D]."""
-    whole, rest = divmod(out.shape[2], x.shape[2])
-    x = x if isinstance(scale, float) and scale == 1.0 else x.mul_(scale)
-    for part, view in _parts(out, x, whole, rest):
+def store(x: Tensor, out: Tensor) -> None:
+    """Write x [n, G, C, D] into out [B, H, T, D]."""
+    for part, view in _parts(out, x, *divmod(out.shape[2], x.shape[2])):
         part.copy_(view)
 
 
@@ -66,7 +76,7 @@ def normalize_(x: Tensor, eps: float) -> Tensor:
     return scale.reciprocal().div_(norm)
 
 
-def normalize_backward_(grad: Tensor, unit: Tensor, slope: Tensor) -> Tensor:
+def normalize_backward_(grad: Tensor, unit: Tensor, slope: Tensor, scratch: Tensor) -> Tensor:
     """Turn the gradient of a unit direction into that of the direction, in place: (g − u (u · g)) · rsqrt(Σx² + ε²)."""
-    along = (unit * grad).sum(-1, keepdim=True)
+    along = torch.mul(unit, grad, out=scratch).sum(-1, keepdim=True)
     return grad.addcmul_(unit, along, value=-1).mul_(slope)
