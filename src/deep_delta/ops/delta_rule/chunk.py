@@ -21,7 +21,7 @@ from deep_delta.ops.delta_rule.shapes import sequence_bounds
 from deep_delta.ops.delta_rule.system import System
 from deep_delta.ops.direction import compute_dtype
 
-SEGMENT_ROWS = 8192
+SEGMENT_ROWS = 4096
 """Rows (tokens × heads) that are worked on at once: what keeps their temporaries in a processor's cache."""
 SEGMENT_TOKENS = (256, 1024)
 """The least and the most tokens of a segment; a state is kept for each."""
