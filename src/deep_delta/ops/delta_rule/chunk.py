@@ -1,4 +1,4 @@
-"""The delta rule over time in chunks, as one differentiable op with a hand-written backward (README.md has the algebra).
+"""The delta rule over time in chunks, as one differentiable op with its own backward (README.md has the algebra).
 
 Time is cut into chunks, and within a chunk the recurrence is a triangular system. Everything that does not need the
 state is done for all chunks of a segment at once; only the state is carried from chunk to chunk. The op keeps its
@@ -21,11 +21,13 @@ from deep_delta.ops.delta_rule.shapes import sequence_bounds
 from deep_delta.ops.delta_rule.system import System
 from deep_delta.ops.direction import compute_dtype
 
-SEGMENT_ROWS = 4096
-"""Rows (tokens × heads) that are worked on at once: what keeps their temporaries in a processor's cache."""
+CPU_CHUNK = 32
+"""The most tokens of a chunk on a CPU: 64 would need fewer steps and more arithmetic, and takes a fifth longer."""
+SEGMENT_NUMBERS = 4096 * 64
+"""Numbers of a tensor (tokens × heads × dimensions) that are worked on at once: temporaries stay in the cache."""
 SEGMENT_TOKENS = (256, 1024)
 """The least and the most tokens of a segment; a state is kept for each."""
-GROUP_ROWS = 16
+GROUP_HEADS = 16
 """Heads (B · H) that are worked on at once, so that a batch of chunks is large and a segment long."""
 
 
@@ -60,35 +62,36 @@ class Piece(NamedTuple):
     """The first of its segment-start states."""
 
 
-def _segment_tokens(q: Tensor, chunk_size: int) -> int:
+class Plan(NamedTuple):
+    """How the work is cut."""
+
+    chunk: int
+    segment: int
     """Tokens of a segment: a whole number of chunks."""
-    group = _group(q) * q.shape[1]
-    tokens = max(SEGMENT_TOKENS[0], min(SEGMENT_TOKENS[1], SEGMENT_ROWS // group))
-    return max(1, tokens // chunk_size) * chunk_size
-
-
-def _group(q: Tensor) -> int:
+    group: int
     """Rows of the batch that are scanned together."""
-    return min(q.shape[0], max(1, GROUP_ROWS // q.shape[1]))
 
 
-def _pieces(q: Tensor, cu_seqlens: Tensor | None, segment: int) -> Iterator[Piece]:
+def _plan(q: Tensor, v: Tensor, chunk_size: int) -> Plan:
+    B, H, _, K = q.shape
+    chunk = min(chunk_size, CPU_CHUNK) if q.device.type == "cpu" else chunk_size
+    group = min(B, max(1, GROUP_HEADS // H))
+    fitting = SEGMENT_NUMBERS // (group * H * max(K, v.shape[3]))
+    tokens = max(SEGMENT_TOKENS[0], min(SEGMENT_TOKENS[1], fitting))
+    return Plan(chunk, max(1, tokens // chunk) * chunk, group)
+
+
+def _pieces(q: Tensor, cu_seqlens: Tensor | None, plan: Plan) -> Iterator[Piece]:
     B, _, T, _ = q.shape
     if cu_seqlens is None:
-        group = _group(q)
-        for row in range(0, B, group):
-            rows = slice(row, min(row + group, B))
+        for row in range(0, B, plan.group):
+            rows = slice(row, min(row + plan.group, B))
             yield Piece(rows, (0, T), rows, 0)
         return
     slot = 0
     for n, (start, end) in enumerate(sequence_bounds(cu_seqlens, T)):
         yield Piece(slice(0, 1), (start, end), slice(n, n + 1), slot)
-        slot += -(-(end - start) // segment)
-
-
-def _segment_starts(q: Tensor, cu_seqlens: Tensor | None, segment: int) -> int:
-    """How many segment-start states to make room for: known without reading `cu_seqlens`."""
-    return q.shape[2] // segment + (1 if cu_seqlens is None else cu_seqlens.shape[0] - 1)
+        slot += -(-(end - start) // plan.segment)
 
 
 def _state_dtype(q: Tensor, k: Tensor, v: Tensor, beta: Tensor, initial_state: Tensor | None) -> torch.dtype:
@@ -98,15 +101,15 @@ def _state_dtype(q: Tensor, k: Tensor, v: Tensor, beta: Tensor, initial_state: T
 def _outputs(
     q: Tensor, v: Tensor, cu_seqlens: Tensor | None, chunk_size: int, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Memory for the output, the final states and the segment-start states."""
+    """Memory for the output, the final states and the segment-start states (their number without reading values)."""
     B, H, _, K = q.shape
     E = v.shape[3]
     num_states = B if cu_seqlens is None else cu_seqlens.shape[0] - 1
-    starts = _segment_starts(q, cu_seqlens, _segment_tokens(q, chunk_size))
+    most = q.shape[2] // _plan(q, v, chunk_size).segment + (1 if cu_seqlens is None else num_states)
     return (
         torch.empty_like(v),
         v.new_empty((num_states, H, K, E), dtype=dtype),
-        v.new_empty((starts, B, H, K, E), dtype=dtype),
+        v.new_empty((most, B, H, K, E), dtype=dtype),
     )
 
 
@@ -125,19 +128,19 @@ def _forward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     dtype = _state_dtype(q, k, v, beta, initial_state)
     o, final_state, starts = _outputs(q, v, cu_seqlens, chunk_size, dtype)
-    segment = _segment_tokens(q, chunk_size)
+    plan = _plan(q, v, chunk_size)
     starts.zero_()
     work = Workspace(q, dtype)
     with torch.autocast(q.device.type, enabled=False):
-        for piece in _pieces(q, cu_seqlens, segment):
+        for piece in _pieces(q, cu_seqlens, plan):
             S = final_state[piece.state]
             S.zero_() if initial_state is None else S.copy_(initial_state[piece.state])
             S = S.view(-1, *S.shape[2:])
             slot = piece.slot
-            for tokens in _segments(piece, segment):
+            for tokens in _segments(piece, plan.segment):
                 at = (piece.rows, slice(None), tokens)
                 starts[slot, piece.rows] = S.view_as(starts[slot, piece.rows])
-                system = System((q[at], k[at], v[at], beta[at]), chunk_size, normalize, eps, work)
+                system = System((q[at], k[at], v[at], beta[at]), plan.chunk, normalize, eps, work)
                 store(system.scan(S, scale), o[at])
                 slot += 1
     return o, final_state, starts
@@ -182,17 +185,17 @@ def _backward(
     dtype = starts.dtype
     grads = _gradient_outputs(q, k, v, beta, starts, cu_seqlens)
     grad_initial = grads[4]
-    segment = _segment_tokens(q, chunk_size)
+    plan = _plan(q, v, chunk_size)
     work = Workspace(q, dtype)
     with torch.autocast(q.device.type, enabled=False):
-        for piece in _pieces(q, cu_seqlens, segment):
+        for piece in _pieces(q, cu_seqlens, plan):
             grad_S = grad_initial[piece.state]
             grad_S.zero_() if grad_final is None else grad_S.copy_(grad_final[piece.state])
             grad_S = grad_S.view(-1, *grad_S.shape[2:])
-            segments = _segments(piece, segment)
+            segments = _segments(piece, plan.segment)
             for slot, tokens in reversed(list(enumerate(segments, piece.slot))):
                 at = (piece.rows, slice(None), tokens)
-                system = System((q[at], k[at], v[at], beta[at]), chunk_size, normalize, eps, work)
+                system = System((q[at], k[at], v[at], beta[at]), plan.chunk, normalize, eps, work)
                 if grad_o is None:
                     upstream = work("o", *system.write.shape).zero_()
                 else:

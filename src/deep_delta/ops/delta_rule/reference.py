@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -35,10 +37,10 @@ def delta_rule(
     S = initial_state.to(dtype)
     inputs = prepare(q, k, v, beta, scale=scale, normalize=normalize, eps=eps, dtype=dtype)
     if cu_seqlens is None:
-        o, S = scan(*inputs, S)
+        o, S = scan(inputs, S)
         return o.to(v.dtype), S
     bounds = sequence_bounds(cu_seqlens, q.shape[2])
-    runs = [scan(*(x[:, :, a:b] for x in inputs), S[n : n + 1]) for n, (a, b) in enumerate(bounds)]
+    runs = [scan([x[:, :, a:b] for x in inputs], S[n : n + 1]) for n, (a, b) in enumerate(bounds)]
     return torch.cat([o for o, _ in runs], dim=2).to(v.dtype), torch.cat([S for _, S in runs])
 
 
@@ -51,11 +53,11 @@ def prepare(
     return scale * q.to(dtype), k.to(dtype), v.to(dtype), beta.to(dtype)
 
 
-def scan(q: Tensor, k: Tensor, v: Tensor, beta: Tensor, S: Tensor) -> tuple[Tensor, Tensor]:
-    """One token after the other; all in one precision, the query already scaled."""
+def scan(inputs: Sequence[Tensor], S: Tensor) -> tuple[Tensor, Tensor]:
+    """One token after the other; inputs: q, k, v and beta in one precision, the query already scaled."""
     outputs = []
-    for token in zip(q.unbind(2), k.unbind(2), v.unbind(2), beta.unbind(2), strict=True):
-        o, S = step(*token, S)
+    for q, k, v, beta in zip(*(x.unbind(2) for x in inputs), strict=True):
+        o, S = step(q, k, v, beta, S)
         outputs.append(o)
     return torch.stack(outputs, dim=2), S
 

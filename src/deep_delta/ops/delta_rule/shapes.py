@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor
 
@@ -70,7 +72,7 @@ def check_floating(**tensors: Tensor | None) -> None:
 def sequence_bounds(cu_seqlens: Tensor, num_tokens: int) -> list[tuple[int, int]]:
     """The first and one past the last token of each packed sequence. Reads the values, so it never runs in a graph."""
     bounds = cu_seqlens.tolist()
-    pairs = list(zip(bounds[:-1], bounds[1:], strict=True))
+    pairs = list(pairwise(bounds))
     if bounds[0] != 0 or bounds[-1] != num_tokens or any(end <= start for start, end in pairs):
         raise ValueError(f"cu_seqlens must increase from 0 to T = {num_tokens}, got {bounds}")
     return pairs

@@ -93,7 +93,9 @@ class System:
         # What is no longer needed lends its memory: the attention, the system, the gated keys and grad_write.
         square = self.overlap.shape
         flat_rhs, flat_grad_k, before = grad_rhs.flatten(0, 1), grad_k.flatten(0, 1), states.flatten(0, 1).mT
-        grad_system = torch.bmm(flat_rhs, flat_write.mT, out=work("attention", *square)).tril_(-1)  # with the other sign
+        grad_system = torch.bmm(flat_rhs, flat_write.mT, out=work("attention", *square)).tril_(
+            -1
+        )  # with the other sign
         grad_beta = torch.mul(grad_rhs, error, out=grad_write).sum(-1, keepdim=True)
         grad_beta -= self.overlap.mul_(grad_system).sum(-1, keepdim=True).view_as(grad_beta)
         grad_v = grad_rhs.mul_(self.beta)
