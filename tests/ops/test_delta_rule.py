@@ -13,7 +13,7 @@ from torch import Tensor
 
 from deep_delta.errors import BackendError
 from deep_delta.ops import chunk_delta_rule, delta_rule_step, recurrent_delta_rule
-from deep_delta.ops.delta_rule import BACKENDS, explain_chunk_delta_rule, segment
+from deep_delta.ops.delta_rule import BACKENDS, chunk, explain_chunk_delta_rule, segment
 from deep_delta.ops.delta_rule.inverse import unit_lower_inverse
 from deep_delta.ops.dispatch import NAMES
 from tests.tolerances import TOLERANCE, relative_error
@@ -128,6 +128,17 @@ def test_outputs_and_every_gradient_match_the_recurrence(dtype: torch.dtype) -> 
 @pytest.mark.usefixtures("poisoned_memory")
 def test_half_precision_and_the_reference_itself(backend: str, dtype: torch.dtype) -> None:
     check(backend, dtype, range(60))
+
+
+@pytest.mark.parametrize("most", [64, 100])
+@pytest.mark.usefixtures("poisoned_memory")
+def test_chunks_longer_than_a_cpu_likes(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chunk, "CPU_CHUNK", most)
+    check("chunk", torch.float32, range(60))
+    for keys, beta in (("random", "U(0, 2)"), ("cosine 0.9", 2.0), ("identical", "U(0, 2)")):
+        case = draw_long(513, keys, beta)._replace(chunk_size=most)
+        for name, a, b in zip(RESULTS, results(case.cast(torch.float32), "chunk"), exact(513, keys, beta), strict=True):
+            assert relative_error(a, b, least=1e-3) <= (5e-6 if keys == "random" else 2e-5 * 5.13), name
 
 
 @pytest.mark.slow

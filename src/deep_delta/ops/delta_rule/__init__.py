@@ -45,7 +45,7 @@ def chunk_delta_rule(
         k: keys, [B, H, T, K].
         v: values, [B, H, T, E].
         beta: gates in [0, 2], [B, H, T]. Not checked: no pass over the data.
-        chunk_size: the most tokens of a chunk, at least 1; a backend takes fewer where that is faster.
+        chunk_size: the most tokens of a chunk, at least 1; a backend may take fewer, and "fla" chooses its own.
         initial_state: S_0, [B, H, K, E]; zero when not given.
         output_final_state: return S_T too.
         scale: of the queries; K^−½ when not given.

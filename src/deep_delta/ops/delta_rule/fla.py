@@ -13,8 +13,6 @@ from torch import Tensor
 
 from deep_delta.ops.direction import normalize_direction
 
-CHUNK_SIZES = (16, 32, 64)
-
 
 def unavailable(q: Tensor) -> str | None:
     """Why the kernels cannot run on a query like this one."""
@@ -40,8 +38,7 @@ def delta_rule(
     eps: float = 1e-6,
     cu_seqlens: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """The output and the last state. Shapes as in `deep_delta.chunk_delta_rule`; a chunk size that the kernels do not
-    have becomes 64, which changes rounding only."""
+    """The output and the last state. Shapes as in `deep_delta.chunk_delta_rule`; the kernels choose the chunk."""
     from fla.ops.delta_rule import chunk_delta_rule
 
     dtype = q.dtype
@@ -53,6 +50,5 @@ def delta_rule(
         initial_state=None if initial_state is None else initial_state.float(),
         output_final_state=True,
         cu_seqlens=cu_seqlens,
-        chunk_size=chunk_size if chunk_size in CHUNK_SIZES else 64,
     )
     return o.transpose(1, 2).to(v.dtype), final_state
