@@ -88,6 +88,8 @@ def results(case: Case, backend: str) -> tuple[Tensor, ...]:
 
 def assert_close(case: Case, actual: tuple[Tensor, ...], expected: tuple[Tensor, ...], tolerance: float) -> None:
     largest = max(x.abs().max().item() for x in expected)
+    if case.q.shape[-1] == 1:  # keys of one number are all parallel, and the bar for those is four times as wide
+        tolerance *= 4
     for name, a, b in zip(RESULTS, actual, expected, strict=True):
         least = 1.0  # inputs are of size 1; a sum that cancels is judged on that scale
         if name in ("q", "k") and case.normalize:  # the slope grows as 1/‖k‖, and its rounding with it
