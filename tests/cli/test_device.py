@@ -42,7 +42,8 @@ def test_memory_is_kept_for_the_next_step(variables: dict[str, str]) -> None:
         "import resource, torch; from deep_delta.cli.device import resolve_device; resolve_device('cpu')\n"
         "def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
         "def step(): tensors = [torch.ones(1 << 22) for _ in range(3)]\n"
-        "step(); step(); before = faults(); step(); print(faults() - before)"
+        "for _ in range(20): step()\n"
+        "before = faults(); step(); print(faults() - before)"
     )
     found = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120,
