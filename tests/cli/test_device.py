@@ -41,7 +41,7 @@ def test_memory_is_kept_for_the_next_step(variables: dict[str, str]) -> None:
     program = (
         "import resource, torch; from deep_delta.cli.device import resolve_device; resolve_device('cpu')\n"
         "def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
-        "def step(): tensors = [torch.ones(1 << 22) for _ in range(3)]\n"
+        "def step(): tensors = [torch.ones(1 << 22) for _ in range(8)]\n"
         "for _ in range(20): step()\n"
         "before = faults(); step(); print(faults() - before)"
     )

@@ -29,7 +29,16 @@ typedef struct {
 
 /* ---- rows of the backward pass ---- */
 
-/* Through one tap: pull += w ⊙ late, and the tap's own gradient, grad += x ⊙ late */
+/* Through one tap: pull = base + w ⊙ late, and the tap's own gradient, grad += x ⊙ late */
+ROWS void pull_first_tap(float *restrict pull, const float *restrict base, float *restrict grad,
+                         const float *restrict w, const float *restrict x, const float *restrict late, int64_t D) {
+    for (int64_t d = 0; d < D; d++) {
+        pull[d] = base[d] + w[d] * late[d];
+        grad[d] += x[d] * late[d];
+    }
+}
+
+/* The same where pull is the base itself. */
 ROWS void pull_tap(float *restrict pull, float *restrict grad, const float *restrict w, const float *restrict x,
                    const float *restrict late, int64_t D) {
     for (int64_t d = 0; d < D; d++) {
@@ -203,7 +212,8 @@ static void backward_range(const Step *s, int64_t begin, int64_t end, double *to
     const int64_t weights = (S * V + 1 + s->heads) * D;
     float *partial = scratch, *others = partial + weights, *scratch_pull = others + weights;
     float *unit = scratch_pull + V * D, *grad_k = unit + D, *buffer = grad_k + D;
-    float *x_buffer = buffer + D, *state = x_buffer + D, *ring = state + V * D;
+    float *x_buffer = buffer + D, *state = x_buffer + D, *zeros = state + V * D, *ring = zeros + D;
+    memset(zeros, 0, (size_t)D * sizeof(float));
     memset(partial, 0, (size_t)weights * sizeof(float));
     for (int64_t token = end - 1; token >= begin; token--) { /* from the last, because later tokens read a state */
         const int64_t t = token % T;
@@ -223,15 +233,16 @@ static void backward_range(const Step *s, int64_t begin, int64_t end, double *to
         float *late = ring + (S ? t % S : 0) * D, *pull = place(s->grad_state, token * V, D, bf16, scratch_pull);
         pull_read(s, token, x, late, unit, buffer, partial + S * V * D, partial + (S * V + 1) * D);
         for (int64_t v = 0; v < V; v++) {
-            float *row = pull + v * D;
-            if (s->grad_new_state)
-                memcpy(row, load(s->grad_new_state, token * V + v, D, bf16, buffer), (size_t)D * sizeof(float));
-            else
-                memset(row, 0, (size_t)D * sizeof(float));
-            if (!S) add_scaled(row, 1.0f, late, D);
+            const float *base = zeros;
+            if (s->grad_new_state) base = load(s->grad_new_state, token * V + v, D, bf16, buffer);
+            if (!S) sum_scaled(pull, base, 1.0f, late, D);
             for (int64_t ahead = 0; ahead < S && t + ahead < T; ahead++) {
                 const int64_t tap = ((S - 1 - ahead) * V + v) * D;
-                pull_tap(row, partial + tap, s->read + tap, rows + v * D, ring + ((t + ahead) % S) * D, D);
+                const float *later = ring + ((t + ahead) % S) * D;
+                if (!ahead)
+                    pull_first_tap(pull + v * D, base, partial + tap, s->read + tap, rows + v * D, later, D);
+                else
+                    pull_tap(pull + v * D, partial + tap, s->read + tap, rows + v * D, later, D);
             }
         }
         pull_write(s, token, rows, pull, unit, grad_k, buffer);
@@ -245,7 +256,7 @@ static void backward_range(const Step *s, int64_t begin, int64_t end, double *to
 
 static int over_tokens(const Step *s, int is_backward) {
     const int64_t V = s->channels, D = s->width, S = s->taps, P = s->heads, tokens = s->batch * s->time;
-    const int64_t weights = S * V * D + D + P * D, floats = 2 * weights + (2 * V + 5 + S) * D;
+    const int64_t weights = S * V * D + D + P * D, floats = 2 * weights + (2 * V + 6 + S) * D;
     int64_t threads = s->threads < tokens ? s->threads : tokens;
     int failed = 0;
 #ifdef _OPENMP
