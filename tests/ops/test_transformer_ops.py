@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from deep_delta.ops import heads, native, silu_product
+from deep_delta.ops import embed_conv, heads, native, silu_product
 from deep_delta.ops import linear_cross_entropy as output
 from deep_delta.ops.attention import causal_attention
 from tests.tolerances import relative_error
@@ -99,6 +99,13 @@ def test_split_heads(dtype: torch.dtype, half: int, normalised: bool) -> None:
 
     strided = draw(3, T, 3, K, 2).transpose(-1, -2)  # K is not the fastest axis
     hold(split(heads.split_heads), split(heads.plain), dtype, strided, *gain)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(("T", "V", "S"), [(1, 1, 1), (2, 3, 4), (7, 4, 4), (150, 2, 3)])
+@pytest.mark.usefixtures("poisoned_memory")
+def test_embed_conv(dtype: torch.dtype, T: int, V: int, S: int) -> None:
+    hold(embed_conv.embed_conv, embed_conv.plain, dtype, draw(2, 6, T).mT, draw(S, V, 6, seed=1))
 
 
 @COMPILER

@@ -127,4 +127,10 @@ HELPER void finish(void *rows, int64_t row, int64_t D, int64_t is_bf16, const fl
     if (is_bf16) narrow((uint16_t *)rows + row * D, values, D);
 }
 
+enum { FLUSH = 64 }; /* tokens whose weight gradients are summed in fp32 before they join the fp64 totals */
+
+HELPER void flush(double *restrict totals, float *restrict partial, int64_t count) {
+    for (int64_t i = 0; i < count; i++) totals[i] += (double)partial[i], partial[i] = 0;
+}
+
 #endif

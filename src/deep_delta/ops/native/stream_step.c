@@ -205,8 +205,6 @@ static void pull_write(const Step *s, int64_t token, const float *rows, float *p
     finish(s->grad_k, token, D, bf16, grad_k);
 }
 
-enum { FLUSH = 64 }; /* tokens whose weight gradients are summed in fp32 before they join the fp64 totals */
-
 static void backward_range(const Step *s, int64_t begin, int64_t end, double *totals, float *scratch) {
     const int64_t V = s->channels, D = s->width, S = s->taps, T = s->time, bf16 = s->state_is_bf16;
     const int64_t weights = (S * V + 1 + s->heads) * D;
@@ -247,8 +245,7 @@ static void backward_range(const Step *s, int64_t begin, int64_t end, double *to
         }
         pull_write(s, token, rows, pull, unit, grad_k, buffer);
         for (int64_t v = 0; v < V; v++) finish(s->grad_state, token * V + v, D, bf16, pull + v * D);
-        if ((token - begin) % FLUSH == 0)
-            for (int64_t i = 0; i < weights; i++) totals[i] += (double)partial[i], partial[i] = 0;
+        if ((token - begin) % FLUSH == 0) flush(totals, partial, weights);
     }
 }
 

@@ -160,8 +160,6 @@ static void join_token(const SplitHeads *s, int64_t token, float *grad_gain, flo
         }
 }
 
-enum { FLUSH = 64 };
-
 static int over_tokens(const SplitHeads *s, int is_backward) {
     const int64_t tokens = s->batch * s->time, K = s->width;
     int failed = 0;
@@ -173,17 +171,16 @@ static int over_tokens(const SplitHeads *s, int is_backward) {
 #ifdef _OPENMP
         thread = omp_get_thread_num(), team = omp_get_num_threads();
 #endif
+        const int64_t end = tokens * (thread + 1) / team;
         float *scratch = calloc((size_t)(7 * K), sizeof(float)), *grad_gain = scratch + 5 * K;
         if (!scratch) failed |= 1;
-        for (int64_t token = tokens * thread / team; scratch && token < tokens * (thread + 1) / team; token++) {
+        for (int64_t token = tokens * thread / team; scratch && token < end; token++) {
             if (!is_backward) {
                 split_token(s, token, scratch);
                 continue;
             }
             join_token(s, token, grad_gain, scratch);
-            if (s->gain && (token % FLUSH == 0 || token + 1 == tokens * (thread + 1) / team))
-                for (int64_t i = 0; i < 2 * K; i++)
-                    s->grad_gain[thread * 2 * K + i] += (double)grad_gain[i], grad_gain[i] = 0;
+            if (s->gain && (token % FLUSH == 0 || token + 1 == end)) flush(s->grad_gain + thread * 2 * K, grad_gain, 2 * K);
         }
         free(scratch);
     }
