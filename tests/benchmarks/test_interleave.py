@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from deep_delta.errors import ConfigError
-from deep_delta.evaluation.step_time import interleave
+from deep_delta.benchmarks.timing import interleave
 
 
 class Machine:
