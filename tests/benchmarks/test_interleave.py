@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from deep_delta.errors import ConfigError
 from deep_delta.benchmarks.timing import interleave
+from deep_delta.errors import ConfigError
 
 
 class Machine:

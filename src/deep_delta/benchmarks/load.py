@@ -11,7 +11,8 @@ from pathlib import Path
 LIMIT = 0.15
 """cores; a quiet machine's own services stay below"""
 
-_QUIET_SECONDS = 0.3
+_LOOK = 0.3
+_ROUNDING = 0.03  # seconds; the kernel counts in ticks of a hundredth
 _STAT = Path("/proc/stat")
 _IDLE = (3, 4)  # idle and iowait; guest time (8, 9) is counted in user time already
 
@@ -42,6 +43,7 @@ class LoadMeter:
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
     limit: float = LIMIT
+    patience: float = 6.0
 
     def __str__(self) -> str:
         if self.read() is None:
@@ -58,18 +60,27 @@ class LoadMeter:
         busy = sum(ticks for index, ticks in enumerate(fields) if index not in _IDLE)
         return Reading(self.clock(), busy / os.sysconf("SC_CLK_TCK"), self.own())
 
-    def problem_now(self) -> str | None:
-        """What is wrong at this moment: looks for a third of a second in which we do nothing."""
-        before = self.read()
-        if before is None:
-            return None
-        self.sleep(_QUIET_SECONDS)
-        return self.problem_since(before)
+    def wait_for_quiet(self) -> str | None:
+        """Wait, for `patience` seconds at most, until nothing else loads the machine; what does if it never ends.
+
+        Looks at a third of a second at a time, in which we do nothing.
+        """
+        problem = None
+        for _ in range(max(1, round(self.patience / _LOOK))):
+            before = self.read()
+            if before is None:
+                return None
+            self.sleep(_LOOK)
+            problem = self.problem_since(before)
+            if problem is None:
+                return None
+        return problem
 
     def problem_since(self, before: Reading | None) -> str | None:
         """What was wrong since `before`; None when nothing was, or nothing can be said."""
         after = self.read()
         if before is None or after is None or after.clock <= before.clock:
             return None
-        cores = ((after.busy - before.busy) - (after.own - before.own)) / (after.clock - before.clock)
+        others = (after.busy - before.busy) - (after.own - before.own) - _ROUNDING
+        cores = others / (after.clock - before.clock)
         return None if cores <= self.limit else f"something else kept {cores:.1f} cores busy"

@@ -20,7 +20,7 @@ def waiter(device: torch.device) -> Callable[[], None]:
 
 def capabilities(device: torch.device) -> tuple[str, ...]:
     """Instruction sets and libraries by name, the device's own last."""
-    flags: dict[str, object] = torch.cpu.get_capabilities()
+    flags = torch.cpu.get_capabilities()
     found = [f"kernels {torch.backends.cpu.get_cpu_capability()}"]
     found += [name for name in _DECISIVE if flags.get(name)]
     found += ["mkl"] if torch.backends.mkl.is_available() else []

@@ -12,6 +12,7 @@ from deep_delta.runs.benchmark import StepTime
 
 Clock = Callable[[], float]
 _MOST_CALLS = 1000
+_LEAST_ROUNDS = 3
 
 
 def interleave(
@@ -21,6 +22,7 @@ def interleave(
     warmup: int = 2,
     reference: str | None = None,
     least: float = 0.0,
+    budget: float = math.inf,
     wait: Callable[[], None] = lambda: None,
     clock: Clock = time.perf_counter,
 ) -> dict[str, StepTime]:
@@ -33,6 +35,7 @@ def interleave(
         reference: the step that the others are relative to; the first when unset.
         least: seconds; a step shorter than this in the last round of the warm-up is called several times a round, and
             the mean of the calls counts.
+        budget: seconds; once they are spent the warm-up ends after its first round, and the rounds after the third.
         wait: returns when the device has done what it was given; called before the clock is read.
     """
     if rounds < 2:
@@ -40,7 +43,13 @@ def interleave(
     names = list(steps)
     seconds: dict[str, list[float]] = {name: [] for name in names}
     calls = dict.fromkeys(names, 1)
+    began = clock()
     for turn in range(warmup + rounds):
+        if clock() - began > budget:
+            if 0 < turn < warmup:
+                continue
+            if turn >= warmup + _LEAST_ROUNDS:
+                break
         first = turn % len(names)
         for name in names[first:] + names[:first]:
             started = clock()
@@ -67,4 +76,5 @@ def _step_time(seconds: list[float], reference: list[float]) -> StepTime:
         relative=relative,
         relative_lower=relative_lower,
         relative_upper=relative_upper,
+        rounds=len(seconds),
     )

@@ -38,6 +38,7 @@ class StepTime(Record):
     """median, over the rounds, of this step's time over the reference step's in the same round: 2 is half as fast"""
     relative_lower: float
     relative_upper: float
+    rounds: int
 
 
 class Ceiling(Record):
@@ -60,7 +61,6 @@ class BenchmarkRow(Record):
     phase: Phase
     precision: Precision
     seconds: StepTime
-    rounds: int
     relative_to: str | None
     """the row of the same interleaved group that `seconds.relative` divides by"""
     error: float
@@ -110,6 +110,8 @@ class Growth(Record):
     sizes: tuple[int, ...]
     seconds: tuple[float, ...]
     exponent: float
+    counted: float | None
+    """the same exponent of the counted operations; None where they are not counted"""
 
 
 class Crossing(Record):

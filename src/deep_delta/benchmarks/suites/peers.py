@@ -1,0 +1,152 @@
+"""The delta rule beside other packages' on the same tensors, and beside attention: whose step is faster from where.
+
+Peers appear where they are installed. All of them normalise queries and keys inside what is timed, as ours does.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import math
+import warnings
+from collections.abc import Callable
+from functools import cache, partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from deep_delta.benchmarks.case import Case, CrossingPlan, Group, Op, Plan, Setting, Workload, op_workload
+from deep_delta.benchmarks.suites.delta_rule import ABSENT, delta_rule
+from deep_delta.benchmarks.suites.operator import rule_counted, rule_tensors
+from deep_delta.benchmarks.suites.tensors import OPERATION, Sizes, shape_name
+from deep_delta.ops import normalize_direction
+from deep_delta.runs.benchmark import Precision
+
+_LENGTHS = (128, 256, 384, 512, 640, 768, 1024, 2048, 4096, 16384)
+_QUICK_LENGTHS = (256, 512, 1024)
+_CHECKED = 256  # the recurrence in fp64 keeps every state
+_OURS, _TRANSFORMERS, _SDPA = "deep_delta", "transformers", "sdpa"
+_REACH = {"fla-naive-chunk": (1024, 4096), "fla-naive-recurrence": (1024, 1024), _TRANSFORMERS: (1024, 16384)}
+_REACH |= {_SDPA: (128, 4096)}
+"""Shortest and longest sequence at which a peer is timed: comparisons at 1,024 tokens and more, and nothing that takes
+minutes."""
+
+
+def plan(setting: Setting) -> Plan:
+    rule = delta_rule()
+    if rule is None:
+        return Plan((), skipped={"peers/delta_rule": ABSENT})
+    peers: dict[str, Op] = {_OURS: rule.chunk_delta_rule}
+    skipped: dict[str, str] = {}
+    for name, (package, load) in _PEERS.items():
+        if importlib.util.find_spec(package) is None:
+            skipped[f"peers/delta_rule/{name}"] = f"{package} is not installed"
+        elif setting.quick and name == "fla-naive-recurrence":
+            continue
+        else:
+            peers[name] = load
+    peers[_SDPA] = sdpa
+    lengths = _QUICK_LENGTHS if setting.quick else _LENGTHS
+    groups = [
+        _group(precision, length, peers, rule.recurrent_delta_rule)
+        for precision in setting.precisions
+        for length in lengths
+    ]
+    crossings = [_crossing(precision, groups) for precision in setting.precisions]
+    return Plan(tuple(groups), crossings=tuple(crossings), skipped=skipped)
+
+
+def _group(precision: Precision, length: int, peers: dict[str, Op], definition: Op) -> Group:
+    sizes = {"B": 2, "H": 8, "T": length, "K": 64}
+    cases = []
+    for name, run in peers.items():
+        shortest, longest = _REACH.get(name, (0, length))
+        if shortest <= length <= longest:
+            exact = attention if name == _SDPA else definition
+            cases.append(_case(name, run, exact, precision, sizes))
+    names = {case.name.split("/")[2]: case.name for case in cases}
+    return Group(tuple(cases), names.get(_TRANSFORMERS, names.get(_SDPA)))
+
+
+def _case(name: str, run: Op, definition: Op, precision: Precision, sizes: Sizes) -> Case:
+    def build(sizes: Sizes, device: torch.device) -> Workload:
+        return op_workload(run, definition, rule_tensors(sizes, precision, device))
+
+    return Case(
+        name=f"peers/delta_rule/{name}/{precision}/{shape_name(sizes)}",
+        precision=precision,
+        build=partial(build, sizes),
+        build_checked=partial(build, {**sizes, "T": min(sizes["T"], _CHECKED)}),
+        tolerance=OPERATION[precision],
+        phases=("forward_backward",),
+        tokens=sizes["B"] * sizes["T"],
+        counted=rule_counted(sizes, precision),
+    )
+
+
+def _crossing(precision: Precision, groups: list[Group]) -> CrossingPlan:
+    points: dict[int, tuple[str, str]] = {}
+    for group in groups:
+        rows = {case.name.split("/")[2]: case for case in group.cases if case.precision == precision}
+        if _OURS in rows and _SDPA in rows:
+            length = int(rows[_OURS].name.rpartition("T")[2].partition("K")[0])
+            points[length] = (rows[_OURS].row("forward_backward"), rows[_SDPA].row("forward_backward"))
+    return CrossingPlan(f"peers/delta_rule/{_OURS}/{precision}", f"peers/delta_rule/{_SDPA}/{precision}", points)
+
+
+def sdpa(q: Tensor, k: Tensor, v: Tensor, beta: Tensor) -> Tensor:
+    """Causal attention on the same tensors; β takes no part, and its gradient is zero."""
+    return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, beta: Tensor) -> Tensor:
+    """Causal attention as it is written."""
+    later = torch.ones(q.shape[2], q.shape[2], dtype=torch.bool, device=q.device).triu(1)
+    return ((q @ k.mT) / math.sqrt(q.shape[-1])).masked_fill(later, -math.inf).softmax(-1) @ v
+
+
+def transformers_chunk(q: Tensor, k: Tensor, v: Tensor, beta: Tensor) -> Tensor:
+    """Qwen3-Next's chunked form in plain PyTorch, without decay; heads and time change places on its way in and out."""
+    swapped = (tensor.transpose(1, 2) for tensor in (q, k, v))
+    gate = beta.transpose(1, 2)
+    run = _transformers_function()
+    return run(*swapped, torch.zeros_like(gate), gate, use_qk_l2norm_in_kernel=True)[0].transpose(1, 2)
+
+
+def fla_chunk(q: Tensor, k: Tensor, v: Tensor, beta: Tensor) -> Tensor:
+    return _fla().delta_rule_chunkwise(*_units(q, k), v, beta)[0]
+
+
+def fla_recurrence(q: Tensor, k: Tensor, v: Tensor, beta: Tensor) -> Tensor:
+    return _fla().delta_rule_recurrence(*_units(q, k), v, beta)[0]
+
+
+_PEERS: dict[str, tuple[str, Op]] = {
+    _TRANSFORMERS: ("transformers", transformers_chunk),
+    "fla-naive-chunk": ("fla", fla_chunk),
+    "fla-naive-recurrence": ("fla", fla_recurrence),
+}
+"""name → package, function"""
+
+
+def _units(q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+    return normalize_direction(q).to(q.dtype), normalize_direction(k).to(k.dtype)
+
+
+@cache
+def _transformers_function() -> Callable[..., Any]:
+    """Unwrapped: where flash-linear-attention is installed, the wrapper calls its Triton kernels instead."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        module = importlib.import_module("transformers.models.qwen3_next.modeling_qwen3_next")
+    return inspect.unwrap(module.torch_chunk_gated_delta_rule)
+
+
+@cache
+def _fla() -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return importlib.import_module("fla.ops.delta_rule.naive")

@@ -1,0 +1,172 @@
+"""A benchmark as tables: a group of rows that were timed in turns is one table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+
+from rich.text import Text
+
+from deep_delta.benchmarks.bars import MEASURES, Standing, short_name, standings
+from deep_delta.benchmarks.gate import Change, Verdict
+from deep_delta.cli.console import Cell, count, out, show_table
+from deep_delta.runs.benchmark import Benchmark, BenchmarkRow, Ceiling
+
+Ceilings = Mapping[tuple[str, str], Ceiling]
+_PHASES = {"forward": "forward", "forward_backward": "forward and backward", "step": "training step"}
+
+
+def show_benchmark(found: Benchmark) -> None:
+    """All of it: groups, growth, bars, what was not measured."""
+    ceilings: Ceilings = {(one.kind, one.precision): one for one in found.ceilings}
+    for _, rows in groupby(found.rows, _group):
+        _show_group(list(rows), ceilings)
+    _show_growth(found)
+    _show_bars(standings(found))
+    if found.unmeasured:
+        rows_of: list[list[Cell]] = [
+            [one.name, Text(one.reason, "red" if one.kind == "wrong" else "yellow")] for one in found.unmeasured
+        ]
+        show_table("Not measured", ["<name", "<reason"], rows_of)
+    out.print(Text(_machine(found), "dim"))
+
+
+def show_verdict(verdict: Verdict) -> None:
+    """What has become worse, or the largest changes where nothing has."""
+    changes = verdict.regressions or sorted(verdict.changes, key=lambda change: -abs(change.growth))[:5]
+    title = "Worse than the baseline" if verdict.regressions else "No regression; the largest changes"
+    rows = [[one.name, one.figure, *_before_after(one), f"{one.growth:+.0%}"] for one in changes]
+    show_table(title, ["<row", "<figure", "before", "now", "change"], rows)
+    if verdict.missing:
+        show_table("Not compared", ["<row", "<reason"], list(verdict.missing.items()))
+
+
+def change_text(change: Change) -> str:
+    """`NAME: time 1.00 ms → 2.00 ms (+100%)`"""
+    before, after = _before_after(change)
+    return f"{change.name}: {change.figure.replace('seconds', 'time')} {before} → {after} ({change.growth:+.0%})"
+
+
+def _before_after(change: Change) -> tuple[str, str]:
+    show = {"time": seconds_text, "ratio": "{:.3f}".format, "memory": bytes_text}[change.kind]
+    return show(change.before), show(change.after)
+
+
+def _group(row: BenchmarkRow) -> tuple[str, ...]:
+    """What rows of one table share."""
+    return row.suite, row.phase, row.precision, row.relative_to or "/".join(row.name.split("/")[:3])
+
+
+def _show_group(rows: Sequence[BenchmarkRow], ceilings: Ceilings) -> None:
+    parts = [row.name.split("/")[:-1] for row in rows]
+    shared = [len(set(same)) == 1 for same in zip(*parts, strict=True)]
+    if all(shared):
+        shared[-1] = len(shared) < 2
+    title = "/".join(part for part, is_shared in zip(parts[0], shared, strict=True) if is_shared)
+    reference = rows[0].relative_to
+    columns = ["<", "median", "±", *(["ratio"] if reference else []), "tokens/s", "reaches"]
+    cells: list[list[Cell]] = []
+    for row, own in zip(rows, parts, strict=True):
+        label = "/".join(part for part, is_shared in zip(own, shared, strict=True) if not is_shared)
+        spread = (row.seconds.upper - row.seconds.lower) / 2 / row.seconds.median
+        cells.append(
+            [
+                Text(f"{label} (loaded)", "yellow") if row.loaded else label,
+                seconds_text(row.seconds.median),
+                f"{spread:.0%}",
+                *([f"{row.seconds.relative:.2f}"] if reference else []),
+                "" if row.tokens_per_second is None else count(row.tokens_per_second),
+                _reached(row, ceilings),
+                "–" if row.peak_bytes is None else bytes_text(row.peak_bytes),
+                *([] if row.saved_bytes is None else [bytes_text(row.saved_bytes)]),
+            ]
+        )
+    columns += ["peak", "saved"][: len(cells[0]) - len(columns)]
+    note = f"{rows[0].seconds.rounds} rounds in turns; ± half the distance of the quartiles"
+    note += f"; ratio: time ÷ {short_name(reference)}" if reference else ""
+    show_table(f"{title}: {_PHASES[rows[0].phase]}", columns, [row[: len(columns)] for row in cells], note)
+
+
+def _reached(row: BenchmarkRow, ceilings: Ceilings) -> str:
+    """The rate that comes nearer to its ceiling: operations to the matrix product's, bytes to the copy's."""
+    found = []
+    for rate, kind, unit in ((row.flops_per_second, "gemm", "GFLOP/s"), (row.bytes_per_second, "copy", "GB/s")):
+        ceiling = ceilings.get((kind, row.precision))
+        if rate is not None:
+            share = 0.0 if ceiling is None else rate / ceiling.per_second
+            found.append((share, f"{rate / 1e9:.3g} {unit}" + ("" if ceiling is None else f" {share:.0%}")))
+    return max(found)[1] if found else ""
+
+
+def _show_growth(found: Benchmark) -> None:
+    rows = [
+        [
+            one.name,
+            f"{one.sizes[0]:,} – {one.sizes[-1]:,}",
+            f"{one.exponent:.2f}",
+            "" if one.counted is None else f"{one.counted:.2f}",
+        ]
+        for one in found.growth
+    ]
+    if rows:
+        note = "p in time ∝ size^p, fitted over all sizes; beside it p of the counted operations"
+        show_table("Growth", ["<", "sizes", "time", "counted"], rows, note)
+    for crossing in found.crossings:
+        name, other = short_name(crossing.name), short_name(crossing.other)
+        first = "at no length tried" if crossing.first is None else f"from {crossing.first:,} tokens on"
+        out.print(f"{name} is faster than {other} {first}: {_ratios(crossing.sizes, crossing.ratios)}\n")
+
+
+def _ratios(sizes: Sequence[int], ratios: Sequence[float]) -> str:
+    return ", ".join(f"{size:,}: {ratio:.2f}" for size, ratio in zip(sizes, ratios, strict=True))
+
+
+def _show_bars(found: Sequence[Standing]) -> None:
+    if not found:
+        return
+    rows: list[list[Cell]] = [
+        [
+            one.name,
+            MEASURES[one.bar.measure].format(one.against),
+            "never" if math.isinf(one.value) else f"{one.value:.3g}",
+            f"{'≥' if one.bar.at_least else '≤'} {one.bar.bar:g}",
+            "" if one.bar.released is None else f"{one.bar.released:g}",
+            Text("met", "green") if one.holds else Text("not met", "red"),
+        ]
+        for one in found
+    ]
+    note = "released: the paper authors' code (arXiv 2601.00417), eager, on another machine"
+    show_table("Bars", ["<row", "<figure", "here", "bar", "released", "<"], rows, note)
+
+
+def _machine(found: Benchmark) -> str:
+    hardware = found.origin.hardware
+    name = hardware.get("gpu", hardware["processor"])
+    lines = [f"{name}, {hardware['threads']} threads; other load: {found.load}", *_ceilings(found.ceilings)]
+    return "\n".join(lines)
+
+
+def _ceilings(ceilings: Sequence[Ceiling]) -> Iterator[str]:
+    for precision, same in groupby(ceilings, lambda one: one.precision):
+        rates = [
+            f"{one.kind} {one.per_second / 1e9:.3g} {'GFLOP/s' if one.kind == 'gemm' else 'GB/s'} ({one.by})"
+            for one in same
+        ]
+        yield f"the machine in {precision}: {', '.join(rates)}"
+
+
+def seconds_text(seconds: float) -> str:
+    """1.23 s · 45.6 ms · 789 µs"""
+    for least, scale, unit in ((1.0, 1.0, "s"), (1e-3, 1e3, "ms")):
+        if seconds >= least:
+            return f"{seconds * scale:.3g} {unit}"
+    return f"{seconds * 1e6:.3g} µs"
+
+
+def bytes_text(number: float) -> str:
+    """1.2 GB · 34.5 MB · 678 kB"""
+    for scale, unit in ((1e9, "GB"), (1e6, "MB")):
+        if number >= scale:
+            return f"{number / scale:.1f} {unit}"
+    return f"{number / 1e3:.0f} kB"
