@@ -65,27 +65,27 @@ def _show_group(rows: Sequence[BenchmarkRow], ceilings: Ceilings) -> None:
         shared[-1] = len(shared) < 2
     title = "/".join(part for part, is_shared in zip(parts[0], shared, strict=True) if is_shared)
     reference = rows[0].relative_to
-    columns = ["<", "median", "±", *(["ratio"] if reference else []), "tokens/s", "reaches"]
-    cells: list[list[Cell]] = []
-    for row, own in zip(rows, parts, strict=True):
-        label = "/".join(part for part, is_shared in zip(own, shared, strict=True) if not is_shared)
-        spread = (row.seconds.upper - row.seconds.lower) / 2 / row.seconds.median
-        cells.append(
-            [
-                Text(f"{label} (loaded)", "yellow") if row.loaded else label,
-                seconds_text(row.seconds.median),
-                f"{spread:.0%}",
-                *([f"{row.seconds.relative:.2f}"] if reference else []),
-                "" if row.tokens_per_second is None else count(row.tokens_per_second),
-                _reached(row, ceilings),
-                "–" if row.peak_bytes is None else bytes_text(row.peak_bytes),
-                *([] if row.saved_bytes is None else [bytes_text(row.saved_bytes)]),
-            ]
-        )
-    columns += ["peak", "saved"][: len(cells[0]) - len(columns)]
+    columns: dict[str, list[Cell]] = {
+        "<": [_label(row, shared) for row in rows],
+        "median": [seconds_text(row.seconds.median) for row in rows],
+        "±": [f"{(row.seconds.upper - row.seconds.lower) / 2 / row.seconds.median:.0%}" for row in rows],
+        "ratio": [f"{row.seconds.relative:.2f}" if reference else "" for row in rows],
+        "tokens/s": ["" if row.tokens_per_second is None else count(row.tokens_per_second) for row in rows],
+        "reaches": [_reached(row, ceilings) for row in rows],
+        "peak": ["" if row.peak_bytes is None else bytes_text(row.peak_bytes) for row in rows],
+        "saved": ["" if row.saved_bytes is None else bytes_text(row.saved_bytes) for row in rows],
+    }
+    columns = {name: cells for name, cells in columns.items() if any(cells)}
     note = f"{rows[0].seconds.rounds} rounds in turns; ± half the distance of the quartiles"
     note += f"; ratio: time ÷ {short_name(reference)}" if reference else ""
-    show_table(f"{title}: {_PHASES[rows[0].phase]}", columns, [row[: len(columns)] for row in cells], note)
+    show_table(f"{title}: {_PHASES[rows[0].phase]}", list(columns), zip(*columns.values(), strict=True), note)
+
+
+def _label(row: BenchmarkRow, shared: Sequence[bool]) -> Cell:
+    """What tells the row from the others of its table."""
+    parts = zip(row.name.split("/")[:-1], shared, strict=True)
+    label = "/".join(part for part, is_shared in parts if not is_shared)
+    return Text(f"{label} (loaded)", "yellow") if row.loaded else label
 
 
 def _reached(row: BenchmarkRow, ceilings: Ceilings) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from deep_delta.benchmarks.case import Case, Group, GrowthPlan, Plan, Setting
 from deep_delta.benchmarks.suites.delta_rule import ABSENT, delta_rule
@@ -30,12 +31,13 @@ def plan(setting: Setting) -> Plan:
         skipped["growth/chunk_delta_rule"] = ABSENT
     else:
         parts.append(_operator(rule_operator(rule.chunk_delta_rule, rule.BACKENDS), _RULE, "T", _RULE_SIZES[:few]))
-    parts.append(_layers(setting, _LAYERS[:few]))
+    parts.append(_layers(setting, _LAYERS[1:3] if setting.quick else _LAYERS))
     return Plan(tuple(group for group, _ in parts), growth=tuple(growth for _, growth in parts), skipped=skipped)
 
 
 def _operator(operator: Operator, usual: Sizes, axis: str, sizes: Sequence[int]) -> tuple[Group, GrowthPlan]:
     cases = {size: operator.case(f"growth/{axis}", "auto", "fp32", {**usual, axis: size}) for size in sizes}
+    cases = {size: replace(case, phases=(_PHASE,)) for size, case in cases.items()}
     return _part(f"growth/{axis}/{operator.name}", axis, cases)
 
 
