@@ -26,7 +26,7 @@ from deep_delta.errors import ConfigError
 from deep_delta.runs.benchmark import Benchmark, BenchmarkRow, Ceiling, Phase, StepTime, Unmeasured
 from deep_delta.training.provenance import origin
 
-_ATTEMPTS = 3  # to find the machine quiet
+_ATTEMPTS = 3  # to be left alone for as long as a measurement takes
 _SLOW = 5.0  # seconds of one run beyond which its memory is not looked at
 _EXTRAS = ("triton", "transformers", "flash-linear-attention")
 Found = TypeVar("Found")
@@ -143,14 +143,14 @@ class Runner:
         """
         problem = None
         for attempts_left in reversed(range(_ATTEMPTS)):
-            must = self.allow_load and attempts_left == 0
             problem = self.meter.wait_for_quiet()
-            if problem is None or must:
-                started = self.meter.read()
-                found = take()
-                problem = self.meter.problem_since(started)
-                if problem is None or must:
-                    return found, problem
+            if problem is not None and not self.allow_load:
+                break
+            started = self.meter.read()
+            found = take()
+            problem = self.meter.problem_since(started)
+            if problem is None or (self.allow_load and attempts_left == 0):
+                return found, problem
         return None, problem
 
     def _row(

@@ -24,22 +24,32 @@ def show_benchmark(found: Benchmark) -> None:
         _show_group(list(rows), ceilings)
     _show_growth(found)
     _show_bars(standings(found))
-    if found.unmeasured:
-        rows_of: list[list[Cell]] = [
-            [one.name, Text(one.reason, "red" if one.kind == "wrong" else "yellow")] for one in found.unmeasured
-        ]
-        show_table("Not measured", ["<name", "<reason"], rows_of)
+    _show_reasons("Not measured", {one.name: one.reason for one in found.unmeasured})
     out.print(Text(_machine(found), "dim"))
 
 
 def show_verdict(verdict: Verdict) -> None:
     """What has become worse, or the largest changes where nothing has."""
     changes = verdict.regressions or sorted(verdict.changes, key=lambda change: -abs(change.growth))[:5]
-    title = "Worse than the baseline" if verdict.regressions else "No regression; the largest changes"
-    rows = [[one.name, one.figure, *_before_after(one), f"{one.growth:+.0%}"] for one in changes]
-    show_table(title, ["<row", "<figure", "before", "now", "change"], rows)
-    if verdict.missing:
-        show_table("Not compared", ["<row", "<reason"], list(verdict.missing.items()))
+    out.print(
+        "[bold]Worse than the baseline[/]" if verdict.regressions else "[bold]No regression; the largest changes[/]"
+    )
+    for change in changes:
+        out.print(f"  {change_text(change)}", soft_wrap=True)
+    out.print()
+    _show_reasons("Not compared", verdict.missing)
+
+
+def _show_reasons(title: str, reasons: Mapping[str, str]) -> None:
+    """Names in full, under the reason that they share."""
+    if reasons:
+        out.print(Text(title, "bold"))
+    for reason in dict.fromkeys(reasons.values()):
+        out.print(Text(f"  {reason}", "yellow"), soft_wrap=True)
+        for name in (name for name, why in reasons.items() if why == reason):
+            out.print(f"    {name}", soft_wrap=True)
+    if reasons:
+        out.print()
 
 
 def change_text(change: Change) -> str:
@@ -127,7 +137,7 @@ def _show_bars(found: Sequence[Standing]) -> None:
         return
     rows: list[list[Cell]] = [
         [
-            one.name,
+            "/".join(one.name.split("/")[2 if one.name.startswith("peers/") else 1 :][:3]),
             MEASURES[one.bar.measure].format(one.against),
             "never" if math.isinf(one.value) else f"{one.value:.3g}",
             f"{'≥' if one.bar.at_least else '≤'} {one.bar.bar:g}",
