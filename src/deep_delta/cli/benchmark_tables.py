@@ -75,20 +75,27 @@ def _show_group(rows: Sequence[BenchmarkRow], ceilings: Ceilings) -> None:
         shared[-1] = len(shared) < 2
     title = "/".join(part for part, is_shared in zip(parts[0], shared, strict=True) if is_shared)
     reference = rows[0].relative_to
+    unit, reached = _reached(rows, ceilings)
     columns: dict[str, list[Cell]] = {
         "<": [_label(row, shared) for row in rows],
         "median": [seconds_text(row.seconds.median) for row in rows],
         "±": [f"{(row.seconds.upper - row.seconds.lower) / 2 / row.seconds.median:.0%}" for row in rows],
         "ratio": [f"{row.seconds.relative:.2f}" if reference else "" for row in rows],
-        "tokens/s": ["" if row.tokens_per_second is None else count(row.tokens_per_second) for row in rows],
-        "reaches": [_reached(row, ceilings) for row in rows],
+        "tokens/s": [_tokens(row) for row in rows],
+        unit: reached,
         "peak": ["" if row.peak_bytes is None else bytes_text(row.peak_bytes) for row in rows],
         "saved": ["" if row.saved_bytes is None else bytes_text(row.saved_bytes) for row in rows],
     }
     columns = {name: cells for name, cells in columns.items() if any(cells)}
     note = f"{rows[0].seconds.rounds} rounds in turns; ± half the distance of the quartiles"
-    note += f"; ratio: time ÷ {short_name(reference)}" if reference else ""
+    note += f"\nratio: time ÷ {short_name(reference)}" if reference else ""
+    note += f"; beside {unit} the share of the machine's own" if "%" in "".join(map(str, reached)) else ""
     show_table(f"{title}: {_PHASES[rows[0].phase]}", list(columns), zip(*columns.values(), strict=True), note)
+
+
+def _tokens(row: BenchmarkRow) -> str:
+    """Of models: those of a part say nothing of a whole."""
+    return count(row.tokens_per_second) if row.suite == "model" and row.tokens_per_second is not None else ""
 
 
 def _label(row: BenchmarkRow, shared: Sequence[bool]) -> Cell:
@@ -98,15 +105,21 @@ def _label(row: BenchmarkRow, shared: Sequence[bool]) -> Cell:
     return Text(f"{label} (loaded)", "yellow") if row.loaded else label
 
 
-def _reached(row: BenchmarkRow, ceilings: Ceilings) -> str:
-    """The rate that comes nearer to its ceiling: operations to the matrix product's, bytes to the copy's."""
-    found = []
-    for rate, kind, unit in ((row.flops_per_second, "gemm", "GFLOP/s"), (row.bytes_per_second, "copy", "GB/s")):
-        ceiling = ceilings.get((kind, row.precision))
-        if rate is not None:
-            share = 0.0 if ceiling is None else rate / ceiling.per_second
-            found.append((share, f"{rate / 1e9:.3g} {unit}" + ("" if ceiling is None else f" {share:.0%}")))
-    return max(found)[1] if found else ""
+def _reached(rows: Sequence[BenchmarkRow], ceilings: Ceilings) -> tuple[str, list[Cell]]:
+    """Rates and their shares of the ceiling that the rows come nearest to: the matrix product's, or the copy's."""
+    rates: dict[str, list[float | None]] = {
+        "gemm": [row.flops_per_second for row in rows],
+        "copy": [row.bytes_per_second for row in rows],
+    }
+    most = {
+        kind: ceiling.per_second for (kind, precision), ceiling in ceilings.items() if precision == rows[0].precision
+    }
+    nearest = max(rates, key=lambda kind: max((rate or 0) / most.get(kind, math.inf) for rate in rates[kind]))
+    shares = ["" if rate is None or nearest not in most else f" {rate / most[nearest]:.0%}" for rate in rates[nearest]]
+    cells: list[Cell] = [
+        "" if rate is None else f"{rate / 1e9:.3g}{share}" for rate, share in zip(rates[nearest], shares, strict=True)
+    ]
+    return {"gemm": "GFLOP/s", "copy": "GB/s"}[nearest], cells
 
 
 def _show_growth(found: Benchmark) -> None:
@@ -175,8 +188,8 @@ def seconds_text(seconds: float) -> str:
 
 
 def bytes_text(number: float) -> str:
-    """1.2 GB · 34.5 MB · 678 kB"""
+    """1.23 GB · 45.6 MB · 789 kB"""
     for scale, unit in ((1e9, "GB"), (1e6, "MB")):
         if number >= scale:
-            return f"{number / scale:.1f} {unit}"
-    return f"{number / 1e3:.0f} kB"
+            return f"{number / scale:.3g} {unit}"
+    return f"{number / 1e3:.3g} kB"

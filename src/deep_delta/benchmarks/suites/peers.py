@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from deep_delta.benchmarks.case import Case, CrossingPlan, Group, Op, Plan, Setting, Workload, op_workload
+from deep_delta.benchmarks.case import Case, Counted, CrossingPlan, Group, Op, Plan, Setting, Workload, op_workload
 from deep_delta.benchmarks.suites.delta_rule import ABSENT, delta_rule
 from deep_delta.benchmarks.suites.operator import rule_counted, rule_tensors
 from deep_delta.benchmarks.suites.tensors import OPERATION, Sizes, shape_name
@@ -29,7 +29,7 @@ _LENGTHS = (128, 256, 384, 512, 640, 768, 1024, 2048, 4096, 16384)
 _QUICK_LENGTHS = (256, 512, 1024)
 _CHECKED = 256  # the recurrence in fp64 keeps every state
 _OURS, _TRANSFORMERS, _SDPA = "deep_delta", "transformers", "sdpa"
-_REACH = {"fla-naive-chunk": (1024, 4096), "fla-naive-recurrence": (1024, 1024), _TRANSFORMERS: (1024, 16384)}
+_REACH = {"fla-naive": (1024, 4096), "fla-recurrence": (1024, 1024), _TRANSFORMERS: (1024, 16384)}
 _REACH |= {_SDPA: (128, 4096)}
 """Shortest and longest sequence at which a peer is timed: comparisons at 1,024 tokens and more, and nothing that takes
 minutes."""
@@ -44,7 +44,7 @@ def plan(setting: Setting) -> Plan:
     for name, (package, load) in _PEERS.items():
         if importlib.util.find_spec(package) is None:
             skipped[f"peers/delta_rule/{name}"] = f"{package} is not installed"
-        elif setting.quick and name == "fla-naive-recurrence":
+        elif setting.quick and name == "fla-recurrence":
             continue
         else:
             peers[name] = load
@@ -83,7 +83,7 @@ def _case(name: str, run: Op, definition: Op, precision: Precision, sizes: Sizes
         tolerance=OPERATION[precision],
         phases=("forward_backward",),
         tokens=sizes["B"] * sizes["T"],
-        counted=rule_counted(sizes, precision),
+        counted=_attention_counted(sizes) if name == _SDPA else rule_counted(sizes, precision),
     )
 
 
@@ -95,6 +95,12 @@ def _crossing(precision: Precision, groups: list[Group]) -> CrossingPlan:
             length = int(rows[_OURS].name.rpartition("T")[2].partition("K")[0])
             points[length] = (rows[_OURS].row("forward_backward"), rows[_SDPA].row("forward_backward"))
     return CrossingPlan(f"peers/delta_rule/{_OURS}/{precision}", f"peers/delta_rule/{_SDPA}/{precision}", points)
+
+
+def _attention_counted(sizes: Sizes) -> Counted:
+    """Scores and their weighted sum over the half of the square that causal attention needs."""
+    flops = 2 * sizes["B"] * sizes["H"] * sizes["T"] ** 2 * sizes["K"]
+    return Counted(flops=flops, training_flops=3 * flops)
 
 
 def sdpa(q: Tensor, k: Tensor, v: Tensor, beta: Tensor) -> Tensor:
@@ -126,8 +132,8 @@ def fla_recurrence(q: Tensor, k: Tensor, v: Tensor, beta: Tensor) -> Tensor:
 
 _PEERS: dict[str, tuple[str, Op]] = {
     _TRANSFORMERS: ("transformers", transformers_chunk),
-    "fla-naive-chunk": ("fla", fla_chunk),
-    "fla-naive-recurrence": ("fla", fla_recurrence),
+    "fla-naive": ("fla", fla_chunk),
+    "fla-recurrence": ("fla", fla_recurrence),
 }
 """name → package, function"""
 
