@@ -139,17 +139,16 @@ class Runner:
     def _quietly(self, take: Callable[[], Found]) -> tuple[Found | None, str | None]:
         """What `take` measures while nothing else loads the machine; None, and why, when it never was quiet.
 
-        With `allow_load` the last attempt is made, and counts, whatever the load; its problem comes with it.
+        With `allow_load` it measures once, without waiting, and says what was wrong.
         """
         problem = None
-        for attempts_left in reversed(range(_ATTEMPTS)):
-            problem = self.meter.wait_for_quiet()
-            if problem is not None and not self.allow_load:
+        for _ in range(1 if self.allow_load else _ATTEMPTS):
+            if not self.allow_load and (problem := self.meter.wait_for_quiet()):
                 break
             started = self.meter.read()
             found = take()
             problem = self.meter.problem_since(started)
-            if problem is None or (self.allow_load and attempts_left == 0):
+            if problem is None or self.allow_load:
                 return found, problem
         return None, problem
 

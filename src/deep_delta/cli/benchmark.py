@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, get_args
@@ -171,7 +172,8 @@ def _measure(plan: Plan, setting: Setting, options: argparse.Namespace) -> Bench
         def report(done: int, total: int, what: str) -> None:
             bar.update(task, completed=done, total=total, description=what)
 
-        effort = Effort(rounds=options.rounds or (5 if options.quick else 15))
+        effort = Effort(budget=3.0) if options.quick else Effort()
+        effort = replace(effort, rounds=options.rounds or (5 if options.quick else effort.rounds))
         return Runner(setting, effort, allow_load=options.allow_load, report=report).measure(plan)
 
 

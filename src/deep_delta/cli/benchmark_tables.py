@@ -166,7 +166,9 @@ def _show_bars(found: Sequence[Standing]) -> None:
 def _machine(found: Benchmark) -> str:
     hardware = found.origin.hardware
     name = hardware.get("gpu", hardware["processor"])
-    lines = [f"{name}, {hardware['threads']} threads; other load: {found.load}", *_ceilings(found.ceilings)]
+    threads = f"{hardware['threads']} {'thread' if hardware['threads'] == '1' else 'threads'}"
+    lines = [f"{name}, {threads} ({', '.join(found.capabilities)})", f"other load: {found.load}"]
+    lines += _ceilings(found.ceilings)
     return "\n".join(lines)
 
 
