@@ -2,6 +2,8 @@
 
 import importlib
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from functools import partial
 
@@ -182,3 +184,11 @@ def test_real_rows_on_the_real_clock(ddl, monkeypatch):
     code, out, err = ddl("benchmark", *arguments, "--rounds", "2", "--save", "b.json")
     assert code == 0, err
     assert all(word in out for word in ("rms_norm", "token_conv", "GB/s", "the machine in fp32: gemm", "other load: "))
+
+
+def test_bad_usage_loads_no_torch():
+    run = "from deep_delta.cli.main import main; main(['benchmark', '--suite', 'none'])"
+    program = f"import sys; {run}; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+    assert "unknown 'none'" in done.stderr

@@ -30,8 +30,8 @@ the tolerance and the spread of both, exits 1.
 """
 
 _EXAMPLES = """
-  ddl benchmark                              the variants against the baseline
-  ddl benchmark --suite all --quick          a look at everything, about a minute
+  ddl benchmark                           the variants against the baseline
+  ddl benchmark --suite all --quick       a look at everything, about a minute
   ddl benchmark --suite operator,normalization --save before.json
   ddl benchmark --suite operator,normalization --baseline before.json
   ddl benchmark --baseline there.json --any-device --gate ratio
