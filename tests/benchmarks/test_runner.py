@@ -88,6 +88,17 @@ def test_a_wrong_case_is_named_and_never_timed(machine, case):
     assert machine.now < 1 + 2 * (1 + 3 + 2) + 10  # one call of the wrong one, to see that it is
 
 
+def test_a_case_that_fails_is_wrong_and_the_others_are_measured(machine, case):
+    def fail(device):
+        raise RuntimeError("no such kernel\nand much more")
+
+    found = measure(machine, case("a"), case("b", build_checked=fail))
+    assert len(found.rows) == 2
+    assert [(one.kind, one.reason) for one in found.unmeasured] == [
+        ("wrong", "wrong: it fails with RuntimeError: no such kernel")
+    ]
+
+
 def test_what_cannot_run_is_skipped_with_the_reason_and_not_built(machine, case):
     found = measure(machine, case("here"), case("absent", unavailable=lambda device: f"needs more than a {device}"))
     assert [(one.name, one.reason, one.kind) for one in found.unmeasured] == [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib.metadata
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -100,9 +101,8 @@ class Runner:
             if reason := case.unavailable(self.setting.device):
                 missing.append(Unmeasured(name=case.name, reason=reason, kind="skipped"))
                 continue
-            error, where = largest_error((case.build_checked or case.build)(self.setting.device))
-            if error > case.tolerance:
-                reason = f"wrong: the {where} is off by {error:.1e} of its size, {case.tolerance:g} is allowed"
+            error, reason = self._check(case)
+            if reason:
                 missing.append(Unmeasured(name=case.name, reason=reason, kind="wrong"))
                 continue
             ready[case.name] = case, case.build(self.setting.device), error
@@ -119,6 +119,16 @@ class Runner:
                 row = self._row(case, phase, times[name], error, reference, loaded=problem is not None)
                 rows.append(self._with_memory(row, workload, run) if times[name].median < _SLOW else row)
         return rows, missing
+
+    def _check(self, case: Case) -> tuple[float, str | None]:
+        """The case's largest error, and what is wrong with it."""
+        try:
+            error, where = largest_error((case.build_checked or case.build)(self.setting.device))
+        except RuntimeError as problem:
+            return math.inf, f"wrong: it fails with {type(problem).__name__}: {str(problem).strip().splitlines()[0]}"
+        if error > case.tolerance:
+            return error, f"wrong: the {where} is off by {error:.1e} of its size, {case.tolerance:g} is allowed"
+        return error, None
 
     def _time(self, runs: Mapping[str, Callable[[], None]], reference: str | None) -> dict[str, StepTime]:
         gc.collect()

@@ -10,7 +10,8 @@ import importlib.util
 import inspect
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
 
@@ -29,46 +30,50 @@ _LENGTHS = (128, 256, 384, 512, 640, 768, 1024, 2048, 4096, 16384)
 _QUICK_LENGTHS = (256, 512, 1024)
 _CHECKED = 256  # the recurrence in fp64 keeps every state
 _OURS, _TRANSFORMERS, _SDPA = "deep_delta", "transformers", "sdpa"
-_REACH = {"fla-naive": (1024, 4096), "fla-recurrence": (1024, 1024), _TRANSFORMERS: (1024, 16384)}
-_REACH |= {_SDPA: (128, 4096)}
-"""Shortest and longest sequence at which a peer is timed: comparisons at 1,024 tokens and more, and nothing that takes
-minutes."""
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A function of q, k [B, H, T, K], v [B, H, T, K] and beta [B, H, T]."""
+
+    run: Op
+    package: str | None = None
+    """what has to be installed"""
+    shortest: int = _LENGTHS[0]
+    longest: int = _LENGTHS[-1]
+    """beyond it a run takes minutes"""
+    precisions: Sequence[Precision] = ("fp32", "bf16")
 
 
 def plan(setting: Setting) -> Plan:
     rule = delta_rule()
     if rule is None:
         return Plan((), skipped={"peers/delta_rule": ABSENT})
-    peers: dict[str, Op] = {_OURS: rule.chunk_delta_rule}
-    skipped: dict[str, str] = {}
-    for name, (package, load) in _PEERS.items():
-        if importlib.util.find_spec(package) is None:
-            skipped[f"peers/delta_rule/{name}"] = f"{package} is not installed"
-        elif setting.quick and name == "fla-recurrence":
-            continue
-        else:
-            peers[name] = load
-    peers[_SDPA] = sdpa
+    skipped = {f"peers/*/{one}": why for one, why in setting.skipped.items() if one in setting.precisions}
+    precisions = [one for one in setting.precisions if one not in setting.skipped]
+    peers = {_OURS: Peer(rule.chunk_delta_rule)}
+    for name, peer in PEERS.items():
+        if peer.package is not None and importlib.util.find_spec(peer.package) is None:
+            skipped[f"peers/delta_rule/{name}"] = f"{peer.package} is not installed"
+        elif not (setting.quick and name == "fla-recurrence"):
+            peers[name] = peer
     lengths = _QUICK_LENGTHS if setting.quick else _LENGTHS
     groups = [
-        _group(precision, length, peers, rule.recurrent_delta_rule)
-        for precision in setting.precisions
-        for length in lengths
+        _group(precision, length, peers, rule.recurrent_delta_rule) for precision in precisions for length in lengths
     ]
-    crossings = [_crossing(precision, groups) for precision in setting.precisions]
+    crossings = [_crossing(precision, groups) for precision in precisions]
     return Plan(tuple(groups), crossings=tuple(crossings), skipped=skipped)
 
 
-def _group(precision: Precision, length: int, peers: dict[str, Op], definition: Op) -> Group:
+def _group(precision: Precision, length: int, peers: dict[str, Peer], definition: Op) -> Group:
     sizes = {"B": 2, "H": 8, "T": length, "K": 64}
-    cases = []
-    for name, run in peers.items():
-        shortest, longest = _REACH.get(name, (0, length))
-        if shortest <= length <= longest:
-            exact = attention if name == _SDPA else definition
-            cases.append(_case(name, run, exact, precision, sizes))
-    names = {case.name.split("/")[2]: case.name for case in cases}
-    return Group(tuple(cases), names.get(_TRANSFORMERS, names.get(_SDPA)))
+    cases = {
+        name: _case(name, peer.run, attention if name == _SDPA else definition, precision, sizes)
+        for name, peer in peers.items()
+        if peer.shortest <= length <= peer.longest and precision in peer.precisions
+    }
+    relative_to = next((cases[name].name for name in (_TRANSFORMERS, _SDPA) if name in cases), None)
+    return Group(tuple(cases.values()), relative_to)
 
 
 def _case(name: str, run: Op, definition: Op, precision: Precision, sizes: Sizes) -> Case:
@@ -130,12 +135,12 @@ def fla_recurrence(q: Tensor, k: Tensor, v: Tensor, beta: Tensor) -> Tensor:
     return _fla().delta_rule_recurrence(*_units(q, k), v, beta)[0]
 
 
-_PEERS: dict[str, tuple[str, Op]] = {
-    _TRANSFORMERS: ("transformers", transformers_chunk),
-    "fla-naive": ("fla", fla_chunk),
-    "fla-recurrence": ("fla", fla_recurrence),
+PEERS: dict[str, Peer] = {
+    _TRANSFORMERS: Peer(transformers_chunk, "transformers", shortest=1024),
+    "fla-naive": Peer(fla_chunk, "fla", shortest=1024, longest=4096, precisions=("fp32",)),
+    "fla-recurrence": Peer(fla_recurrence, "fla", shortest=1024, longest=1024),
+    _SDPA: Peer(sdpa, longest=4096),
 }
-"""name → package, function"""
 
 
 def _units(q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
