@@ -43,6 +43,11 @@ def test_growth_and_crossings_have_bars_too():
     assert [(one.value, one.holds) for one in found] == [(1.2, False), (math.inf, False)]
 
 
+def test_rows_of_a_loaded_machine_are_held_against_nothing():
+    assert standings(benchmark(row(BASE, relative_to=BASE), row(CC, relative_to=BASE, loaded=True))) == []
+    assert standings(benchmark(row(BASE, relative_to=BASE, loaded=True), row(CC, relative_to=BASE))) == []
+
+
 def test_bars_of_a_processor_are_not_held_against_a_gpu():
     rows = [row(BASE, relative_to=BASE), row(CC, relative=2.0, relative_to=BASE)]
     assert standings(benchmark(*rows, hardware={"device": "cuda:0"})) == []

@@ -19,7 +19,7 @@ MEASURES: dict[Measure, str] = {
     "time": "time ÷ {}",
     "saved": "saved ÷ {}",
     "exponent": "time grows as {}^p",
-    "crossing": "tokens from which it is faster than {}",
+    "crossing": "faster than {} from",
 }
 
 
@@ -90,7 +90,7 @@ BARS: dict[str, tuple[Bar, ...]] = {
 
 
 def standings(benchmark: Benchmark) -> list[Standing]:
-    """Every bar that something in the benchmark can be held against."""
+    """Every bar that something in the benchmark can be held against; rows of a loaded machine are held against none."""
     device = benchmark.origin.hardware["device"].partition(":")[0]
     return [standing for bar in BARS.get(device, ()) for standing in _standings(bar, benchmark)]
 
@@ -108,9 +108,9 @@ def _standings(bar: Bar, benchmark: Benchmark) -> list[Standing]:
             for one in benchmark.crossings
             if fnmatchcase(one.name, bar.rows)
         ]
-    rows = benchmark.by_name
+    rows = {row.name: row for row in benchmark.rows if not row.loaded}
     found = []
-    for row in benchmark.rows:
+    for row in rows.values():
         reference = rows.get(row.relative_to or "")
         if reference is None or not fnmatchcase(row.name, bar.rows):
             continue

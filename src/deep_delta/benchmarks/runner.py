@@ -67,7 +67,7 @@ class Runner:
             rows += found
             unmeasured += missing
         self.report(len(plan.groups), len(plan.groups), "")
-        by_name = {row.name: row for row in rows}
+        sound = {row.name: row for row in rows if not row.loaded}
         made = origin(self.setting.device)
         return Benchmark(
             origin=made.model_copy(update={"versions": {**made.versions, **_extras()}}),
@@ -78,8 +78,8 @@ class Runner:
             rows=tuple(rows),
             ceilings=tuple(ceilings),
             unmeasured=tuple(unmeasured),
-            growth=growths(plan.growth, by_name),
-            crossings=crossings(plan.crossings, by_name),
+            growth=growths(plan.growth, sound),
+            crossings=crossings(plan.crossings, sound),
         )
 
     def _ceilings(self, plan: Plan) -> tuple[list[Ceiling], list[Unmeasured]]:

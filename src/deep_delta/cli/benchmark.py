@@ -148,6 +148,8 @@ def _setting(options: argparse.Namespace) -> Setting:
     from deep_delta.benchmarks.machine import why_no_bf16
 
     device = resolve_device(options.device)
+    if device.type == "mps":
+        raise ConfigError("every row is checked in fp64, which mps has not; use --device cpu")
     precisions: tuple[Precision, ...] = get_args(Precision) if options.precision == "auto" else (options.precision,)
     reason = why_no_bf16(device) if options.precision == "auto" else None
     return Setting(
