@@ -12,6 +12,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 
 LAYERS: dict[str, set[str]] = {
     "errors": set(),
+    "paths": set(),
     "runs": set(),
     "ops": set(),
     "nn": {"ops"},
@@ -28,6 +29,7 @@ LAYERS["cli"] = set(LAYERS) | {"cli"}
 
 FORBIDDEN_OUTSIDE: dict[str, set[str]] = {
     "errors": {"torch", "numpy", "pydantic", "rich", "safetensors", "tokenizers"},
+    "paths": {"torch", "numpy", "pydantic", "rich", "safetensors", "tokenizers"},
     "runs": {"torch", "numpy", "rich", "safetensors", "tokenizers"},
     "data": {"torch"},
     "ops": {"numpy", "pydantic", "rich", "safetensors", "tokenizers"},
@@ -66,7 +68,12 @@ def test_no_import_climbs(path: Path) -> None:
     if layer == "__init__":
         return
     found = imports(ast.parse(path.read_text()))
-    inside = {name.split(".")[1] for name in found if name.startswith("deep_delta.")} - {"errors", layer, "__version__"}
+    inside = {name.split(".")[1] for name in found if name.startswith("deep_delta.")} - {
+        "errors",
+        "paths",
+        layer,
+        "__version__",
+    }
     assert inside <= LAYERS[layer], f"{layer} may not import {sorted(inside - LAYERS[layer])}"
     outside = {name.split(".")[0] for name in found}
     assert not outside & FORBIDDEN_OUTSIDE.get(layer, set())

@@ -1,0 +1,44 @@
+"""The definition of the boundary step, in plain PyTorch. Every other backend is tested against it."""
+
+# B batch, T time, V value channels, D width, S taps, P heads
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from deep_delta.ops.direction import normalize_direction
+from deep_delta.ops.stream_step.arguments import StepArguments, StepOutput
+
+
+def stream_step(step: StepArguments) -> StepOutput:
+    """Write, read, normalise, project; the equations of `deep_delta.ops.stream_step`, computed in fp32 at least."""
+    state = write(step)
+    x_BTD = read_state(state.to(step.dtype), step.read)
+    c_BTD = F.rms_norm(x_BTD, x_BTD.shape[-1:], step.gain.to(step.dtype), step.norm_eps)
+    scores = None if step.heads is None else F.linear(c_BTD, step.heads.to(step.dtype))
+    return StepOutput(state, x_BTD.to(state.dtype), c_BTD.to(state.dtype), scores)
+
+
+def write(step: StepArguments) -> Tensor:
+    """The new state: X + k for an additive step, X + β k vᵀ for a write-only one, else X + β k (vᵀ − kᵀX)."""
+    state, k, v, beta = step.state.to(step.dtype), step.k.to(step.dtype), step.v, step.beta
+    if v is None or beta is None:
+        return (state + k.unsqueeze(-2)).to(step.state.dtype)
+    k_1D = normalize_direction(k, step.eps).unsqueeze(-2)
+    v = v.to(step.dtype)
+    error = v - (state * k_1D).sum(-1) if step.erase else v
+    return (state + (beta.to(step.dtype) * error).unsqueeze(-1) * k_1D).to(step.state.dtype)
+
+
+def read_state(state: Tensor, read: Tensor | None) -> Tensor:
+    """x[t] = Σ_s Σ_v read[s, v] ⊙ X[t − (S − 1) + s, v], zero before the first token; without a read, X itself."""
+    if read is None:
+        return state.squeeze(-2)
+    read = read.to(state.dtype)
+    x = (state * read[-1]).sum(-2)
+    for age, tap_VD in enumerate(reversed(read[:-1].unbind(0)), start=1):
+        if age < state.shape[-3]:
+            older = (state[..., :-age, :, :] * tap_VD).sum(-2)
+            x = x + F.pad(older, (0, 0, age, 0))
+    return x
