@@ -10,7 +10,7 @@ from deep_delta.benchmarks.case import Setting
 from deep_delta.benchmarks.correctness import largest_error
 from deep_delta.benchmarks.suites import block, compressor, normalization, peers
 from deep_delta.benchmarks.suites.model import model_case
-from deep_delta.benchmarks.suites.operator import DELTA_UPDATE
+from deep_delta.benchmarks.suites.operator import DELTA_UPDATE, STREAM_STEP
 from deep_delta.models.variants import VARIANTS, variant_config
 from deep_delta.ops import delta_update
 from deep_delta.ops.dispatch import Backend
@@ -59,6 +59,12 @@ def test_models_and_blocks_in_bf16_are_skipped_with_the_reason_where_it_does_not
     assert {case.precision for case in cases(suites.PLANS["operator"](setting))} == {"fp32", "bf16"}
 
 
+def test_models_that_rebuild_their_state_have_rows_of_their_own():
+    found = {case.name.split("/")[1] for case in cases(suites.PLANS["model"](WHOLE))}
+    assert {"ddl-cc-ec", "ddl-cc-ec-rebuilt"} <= found
+    assert "baseline-rebuilt" not in found
+
+
 def test_a_new_backend_appears_by_itself_and_an_unavailable_one_says_why():
     added = Backend("novel", delta_update, unavailable=lambda tensor: f"not for {tensor.dtype} on {tensor.device}")
     operator = replace(DELTA_UPDATE, backends=(*DELTA_UPDATE.backends, added))
@@ -76,11 +82,14 @@ def test_operators_and_parts_are_right_at_a_small_size(precision):
     flat = {letter: sizes[letter] for letter in "BTD"}
     groups = [
         DELTA_UPDATE.group("operator", precision, sizes),
+        STREAM_STEP.group("operator", precision, {**sizes, "S": 2}),
+        STREAM_STEP.group("operator", precision, {**sizes, "V": 1, "S": 1}),
         compressor._group(precision, sizes),
         normalization._rms_norm(precision, flat),
         normalization._direction(precision, flat),
     ]
-    for case in (case for group in groups for case in group.cases):
+    available = [case for group in groups for case in group.cases if case.unavailable(CPU) is None]
+    for case in available:
         assert largest_error(case.build(CPU))[0] <= case.tolerance, case.name
 
 

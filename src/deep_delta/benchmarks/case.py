@@ -13,14 +13,15 @@ from torch import Tensor, nn
 from deep_delta.runs.benchmark import Phase, Precision
 
 Op = Callable[..., Any]
-"""A function of named tensors; what it returns first counts."""
+"""A function of named tensors that returns a tensor, or a tuple of them."""
+Outputs = tuple[Tensor, ...]
 
 
 @dataclass(frozen=True)
 class Workload:
     """Tensors, and a function of them."""
 
-    forward: Callable[[], Tensor]
+    forward: Callable[[], Outputs]
     leaves: Mapping[str, Tensor]
     """what gradients are taken of"""
     oracle: Callable[[], Workload] | None = None
@@ -131,7 +132,7 @@ def op_workload(run: Op, definition: Op, tensors: Mapping[str, Tensor]) -> Workl
 
     def of(op: Op, given: Mapping[str, Tensor], oracle: Callable[[], Workload] | None = None) -> Workload:
         leaves = {name: tensor.requires_grad_() for name, tensor in given.items()}
-        return Workload(lambda: first(op(**leaves)), leaves, oracle)
+        return Workload(lambda: outputs(op(**leaves)), leaves, oracle)
 
     return of(
         run,
@@ -160,9 +161,9 @@ def module_workload(
     parameters = dict(module.named_parameters())
     call = run if run is not None else lambda module, **given: module(**given)
 
-    def forward() -> Tensor:
+    def forward() -> Outputs:
         with torch.autocast(next(iter(inputs.values())).device.type, autocast, enabled=autocast is not None):
-            return first(call(module, **inputs))
+            return outputs(call(module, **inputs))
 
     def oracle() -> Workload:
         exact = copy.deepcopy(module).double()
@@ -171,7 +172,7 @@ def module_workload(
             for name, tensor in tensors.items()
         }
         by = call if definition is None else definition
-        return Workload(lambda: first(by(exact, **given)), _gradient_of(dict(exact.named_parameters()), given))
+        return Workload(lambda: outputs(by(exact, **given)), _gradient_of(dict(exact.named_parameters()), given))
 
     return Workload(
         torch.compile(forward, dynamic=False) if compiled else forward,
@@ -182,9 +183,9 @@ def module_workload(
     )
 
 
-def first(output: Any) -> Tensor:
-    """The tensor itself, or the first of several."""
-    return output if isinstance(output, Tensor) else output[0]
+def outputs(returned: Any) -> Outputs:
+    """What a function returned, as a tuple of tensors."""
+    return (returned,) if isinstance(returned, Tensor) else tuple(returned)
 
 
 def _leaf(tensor: Tensor) -> Tensor:

@@ -10,44 +10,48 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from deep_delta.benchmarks.case import Workload
+from deep_delta.benchmarks.case import Outputs, Workload
 from deep_delta.ops.dispatch import ENVIRONMENT
 
 _LEAST = 2e-2  # a gradient smaller than this part of the largest one is held to its scale: its sum cancels
 
 
 def largest_error(workload: Workload) -> tuple[float, str]:
-    """The largest relative error of the output and of every gradient, and whose it is.
+    """The largest relative error of the outputs and of every gradient, and whose it is.
 
-    max|a − b| / max|b| against the oracle with the same upstream gradient; infinite where something is not finite.
+    max|a − b| / max|b| against the oracle with the same upstream gradients; infinite where something is not finite.
     """
     assert workload.oracle is not None
     exact = workload.oracle()
-    output = workload.forward()
+    made = workload.forward()
     with reference_backends():
-        expected_output = exact.forward()
-        if output.shape != expected_output.shape:
+        expected = exact.forward()
+        if [one.shape for one in made] != [one.shape for one in expected]:
             return math.inf, "output's shape"
-        gradient = upstream(output)
-        expected = gradients(exact, expected_output, gradient.to(expected_output.dtype))
-    found = gradients(workload, output, gradient)
-    errors = [(_error(output, expected_output, 0.0), "output")]
-    scale = _LEAST * max((tensor.abs().max().item() for tensor in expected.values()), default=0.0)
-    errors += [(_error(found[name], expected[name], scale), f"gradient of {name}") for name in expected]
+        upstream = upstream_of(made)
+        wide = tuple(one.to(output.dtype) for one, output in zip(upstream, expected, strict=True))
+        expected_gradients = gradients(exact, expected, wide)
+    found = gradients(workload, made, upstream)
+    errors = [(_error(one, other, 0.0), "output") for one, other in zip(made, expected, strict=True)]
+    least = _LEAST * max((gradient.abs().max().item() for gradient in expected_gradients.values()), default=0.0)
+    errors += [(_error(found[name], other, least), f"gradient of {name}") for name, other in expected_gradients.items()]
     return max(errors)
 
 
-def upstream(output: Tensor) -> Tensor:
-    """A gradient for `output` that is the same at every call: 1 for a loss, else random."""
-    if output.ndim == 0:
-        return torch.ones_like(output)
-    generator = torch.Generator().manual_seed(output.numel())
-    return torch.randn(output.shape, generator=generator).to(output)
+def upstream_of(made: Outputs) -> Outputs:
+    """Gradients of outputs that are the same at every call: 1 for a loss, else random."""
+    return tuple(
+        torch.ones_like(output)
+        if output.ndim == 0
+        else torch.randn(output.shape, generator=torch.Generator().manual_seed(output.numel())).to(output)
+        for output in made
+    )
 
 
-def gradients(workload: Workload, output: Tensor, gradient: Tensor) -> dict[str, Tensor]:
+def gradients(workload: Workload, made: Outputs, upstream: Outputs) -> dict[str, Tensor]:
+    """The gradient of every leaf, zero where it has none."""
     leaves = workload.leaves
-    found = torch.autograd.grad(output, list(leaves.values()), gradient, allow_unused=True)
+    found = torch.autograd.grad(made, list(leaves.values()), upstream, allow_unused=True)
     pairs = zip(leaves.items(), found, strict=True)
     return {name: torch.zeros_like(leaf) if grad is None else grad for (name, leaf), grad in pairs}
 

@@ -38,7 +38,7 @@ def peak_bytes(run: Callable[[], object], device: torch.device) -> int | None:
     return peak
 
 
-def saved_bytes(forward: Callable[[], Tensor], parameters: Iterable[Tensor]) -> int:
+def saved_bytes(forward: Callable[[], object], parameters: Iterable[Tensor]) -> int:
     """Bytes that the graph of `forward` keeps for its backward: each storage once, those of `parameters` not at all."""
     own = {parameter.untyped_storage().data_ptr() for parameter in parameters}
     kept: dict[int, int] = {}

@@ -17,7 +17,7 @@ import torch
 
 from deep_delta.benchmarks.case import Case, Group, Plan, Setting, Workload
 from deep_delta.benchmarks.ceilings import measure_ceilings
-from deep_delta.benchmarks.correctness import gradients, largest_error, upstream
+from deep_delta.benchmarks.correctness import gradients, largest_error, upstream_of
 from deep_delta.benchmarks.fits import crossings, growths
 from deep_delta.benchmarks.load import LoadMeter
 from deep_delta.benchmarks.machine import capabilities, waiter
@@ -226,10 +226,10 @@ def _runner(workload: Workload, phase: Phase) -> Callable[[], None]:
                 workload.forward()
 
         return forward
-    gradient = upstream(workload.forward())
+    upstream = upstream_of(workload.forward())
 
     def forward_backward() -> None:
-        gradients(workload, workload.forward(), gradient)
+        gradients(workload, workload.forward(), upstream)
 
     return forward_backward
 

@@ -17,6 +17,8 @@ from deep_delta.benchmarks.suites.tensors import OPERATION, Sizes, gate, normal,
 from deep_delta.ops import delta_update
 from deep_delta.ops.delta_update import BACKENDS
 from deep_delta.ops.dispatch import Backend
+from deep_delta.ops.stream_step import BACKENDS as STEP_BACKENDS
+from deep_delta.ops.stream_step import stream_step
 from deep_delta.runs.benchmark import Precision
 
 
@@ -75,7 +77,8 @@ def plan(setting: Setting) -> Plan:
 
 def operators() -> list[Operator]:
     rule = delta_rule()
-    return [DELTA_UPDATE] if rule is None else [DELTA_UPDATE, rule_operator(rule.chunk_delta_rule, rule.BACKENDS)]
+    found = [DELTA_UPDATE, STREAM_STEP]
+    return found if rule is None else [*found, rule_operator(rule.chunk_delta_rule, rule.BACKENDS)]
 
 
 def _update_tensors(sizes: Sizes, precision: Precision, device: torch.device) -> dict[str, Tensor]:
@@ -109,6 +112,57 @@ def _update_shapes(setting: Setting) -> list[Sizes]:
 
 
 DELTA_UPDATE = Operator("delta_update", delta_update, BACKENDS, _update_tensors, _update_counted, _update_shapes)
+
+
+def _step(
+    state: Tensor,
+    k: Tensor,
+    v: Tensor,
+    beta: Tensor,
+    gain: Tensor,
+    heads: Tensor,
+    read: Tensor | None = None,
+    **options: Any,
+) -> tuple[Tensor | None, ...]:
+    """The four results of a boundary step, without what it carries for itself."""
+    return stream_step(state, k, v, beta, read, gain, heads, **options)[:4]
+
+
+def _step_tensors(sizes: Sizes, precision: Precision, device: torch.device) -> dict[str, Tensor]:
+    """A step in the middle of a model: the next sublayer's gate and value are projected too."""
+    B, T, D, V, S = (sizes[letter] for letter in "BTDVS")
+    of: dict[str, Any] = {"precision": precision, "device": device}
+    tensors = {
+        "state": normal(B, T, V, D, seed=1, **of),
+        "k": normal(B, T, D, seed=2, **of),
+        "v": normal(B, T, V, seed=3, **of),
+        "beta": gate(B, T, 1, seed=4, **of),
+        "gain": 1 + normal(D, seed=5, device=device, scale=0.1),
+        "heads": normal(V + 1, D, seed=6, device=device, scale=D**-0.5),
+    }
+    return tensors if V == 1 else {**tensors, "read": normal(S, V, D, seed=7, device=device, scale=V**-0.5)}
+
+
+def _step_counted(sizes: Sizes, precision: Precision) -> Counted:
+    tokens, width, channels = sizes["B"] * sizes["T"], sizes["D"], sizes["V"]
+    cells, size = width * channels, DTYPES[precision].itemsize
+    flops = tokens * (4 * cells + 2 * cells * sizes["S"] + 2 * width * (channels + 1))
+    return Counted(
+        flops=flops,
+        bytes_moved=tokens * (2 * cells + 2 * width) * size,
+        training_flops=3 * flops,
+        training_bytes=tokens * (5 * cells + 5 * width) * size,
+    )
+
+
+def _step_shapes(setting: Setting) -> list[Sizes]:
+    """S taps of the reading: 1 as in channel_conv, 4 as in token_conv."""
+    large = {"B": 8, "T": 1024, "D": 768} if setting.device.type == "cuda" else {"B": 4, "T": 256, "D": 256}
+    kinds = [(4, 1)] if setting.quick else [(1, 1), (4, 1), (4, 4)]
+    return [{**large, "V": channels, "S": taps} for channels, taps in kinds]
+
+
+STREAM_STEP = Operator("stream_step", _step, STEP_BACKENDS, _step_tensors, _step_counted, _step_shapes)
 
 
 def rule_operator(run: Op, backends: Sequence[Backend]) -> Operator:
