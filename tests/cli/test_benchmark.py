@@ -131,8 +131,9 @@ def test_a_row_measured_under_load_passes_no_gate(ddl, planted, saved, monkeypat
 
     make = partial(runner.Runner, meter=Busy(stat=BLIND.stat))
     monkeypatch.setattr(runner, "Runner", make)
-    code, _, err = ddl("benchmark", "--suite", "operator", "--baseline", saved, "--allow-load")
+    code, out, err = ddl("benchmark", "--suite", "operator", "--baseline", saved, "--allow-load")
     assert code == 1
+    assert "planted *" in out
     assert "measured under load now" in err
     code, out, err = ddl("benchmark", "--suite", "operator")
     assert code == 1

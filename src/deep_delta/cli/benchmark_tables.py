@@ -90,6 +90,7 @@ def _show_group(rows: Sequence[BenchmarkRow], ceilings: Ceilings) -> None:
     note = f"{rows[0].seconds.rounds} rounds in turns; ± half the distance of the quartiles"
     note += f"\nratio: time ÷ {short_name(reference)}" if reference else ""
     note += f"; beside {unit} the share of the machine's own" if "%" in "".join(map(str, reached)) else ""
+    note += "\n* measured while something else loaded the machine" if any(row.loaded for row in rows) else ""
     show_table(f"{title}: {_PHASES[rows[0].phase]}", list(columns), zip(*columns.values(), strict=True), note)
 
 
@@ -102,7 +103,7 @@ def _label(row: BenchmarkRow, shared: Sequence[bool]) -> Cell:
     """What tells the row from the others of its table."""
     parts = zip(row.name.split("/")[:-1], shared, strict=True)
     label = "/".join(part for part, is_shared in parts if not is_shared)
-    return Text(f"{label} (loaded)", "yellow") if row.loaded else label
+    return Text(f"{label} *", "yellow") if row.loaded else label
 
 
 def _reached(rows: Sequence[BenchmarkRow], ceilings: Ceilings) -> tuple[str, list[Cell]]:
