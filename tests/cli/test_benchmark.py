@@ -135,9 +135,10 @@ def test_a_row_measured_under_load_passes_no_gate(ddl, planted, saved, monkeypat
     assert code == 1
     assert "planted *" in out
     assert "measured under load now" in err
-    code, out, err = ddl("benchmark", "--suite", "operator")
+    code, out, err = ddl("benchmark", "--suite", "operator", "--save", "nothing.json")
     assert code == 1
     assert "nothing was measured: a planted load" in err
+    assert not (saved.parent / "nothing.json").exists()
     assert ROW in out
 
 

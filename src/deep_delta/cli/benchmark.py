@@ -71,13 +71,13 @@ def run(arguments: Sequence[str]) -> None:
     if wrong:
         more = f" (and {len(wrong) - 1} more above)" if len(wrong) > 1 else ""
         raise GateError(f"{wrong[0]}{more}; a wrong row is not timed, and nothing was saved")
+    refused = [one for one in found.unmeasured if one.kind == "loaded"]
+    if refused and not found.rows:
+        raise GateError(f"nothing was measured: {refused[0].reason}; wait until the machine is quiet, or --allow-load")
     if options.save:
         atomic_write(Path(options.save), found.to_json())
     if before is not None:
         _gate(judge(found, before, tolerance=options.tolerance, kinds=kinds, covers=_covers(options, suites, plan)))
-    refused = [one for one in found.unmeasured if one.kind == "loaded"]
-    if refused and not found.rows:
-        raise GateError(f"nothing was measured: {refused[0].reason}; wait until the machine is quiet, or --allow-load")
 
 
 def _parser() -> Parser:

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from deep_delta.benchmarks.case import Case, Group, GrowthPlan, Plan, Setting
-from deep_delta.benchmarks.suites.delta_rule import ABSENT, delta_rule
 from deep_delta.benchmarks.suites.model import fields_of, model_case
-from deep_delta.benchmarks.suites.operator import DELTA_UPDATE, Operator, rule_operator
+from deep_delta.benchmarks.suites.operator import DELTA_RULE, DELTA_UPDATE, Operator
 from deep_delta.benchmarks.suites.tensors import Sizes
 from deep_delta.models.variants import variant_config
 from deep_delta.runs.benchmark import Phase
@@ -25,14 +24,9 @@ _PHASE: Phase = "forward_backward"
 def plan(setting: Setting) -> Plan:
     few = 3 if setting.quick else None
     parts = [_operator(DELTA_UPDATE, _UPDATE, axis, sizes[:few]) for axis, sizes in _UPDATE_SIZES.items()]
-    skipped = {}
-    rule = delta_rule()
-    if rule is None:
-        skipped["growth/chunk_delta_rule"] = ABSENT
-    else:
-        parts.append(_operator(rule_operator(rule.chunk_delta_rule, rule.BACKENDS), _RULE, "T", _RULE_SIZES[:few]))
+    parts.append(_operator(DELTA_RULE, _RULE, "T", _RULE_SIZES[:few]))
     parts.append(_layers(setting, _LAYERS[1:3] if setting.quick else _LAYERS))
-    return Plan(tuple(group for group, _ in parts), growth=tuple(growth for _, growth in parts), skipped=skipped)
+    return Plan(tuple(group for group, _ in parts), growth=tuple(growth for _, growth in parts))
 
 
 def _operator(operator: Operator, usual: Sizes, axis: str, sizes: Sequence[int]) -> tuple[Group, GrowthPlan]:

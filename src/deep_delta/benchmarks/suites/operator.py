@@ -1,4 +1,4 @@
-"""Operators, each backend beside the reference. A new backend of an operator in `operators` appears by itself."""
+"""Operators, each backend beside the reference. A new backend of an operator in `OPERATORS` appears by itself."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from torch import Tensor
 
 from deep_delta.benchmarks.case import Case, Counted, Group, Op, Plan, Setting, Workload, op_workload
 from deep_delta.benchmarks.ceilings import DTYPES
-from deep_delta.benchmarks.suites.delta_rule import delta_rule
 from deep_delta.benchmarks.suites.tensors import OPERATION, Sizes, gate, normal, shape_name
 from deep_delta.ops import delta_update
-from deep_delta.ops.delta_update import BACKENDS
+from deep_delta.ops.delta_rule import BACKENDS as RULE_BACKENDS
+from deep_delta.ops.delta_rule import chunk_delta_rule
+from deep_delta.ops.delta_update import BACKENDS as UPDATE_BACKENDS
 from deep_delta.ops.dispatch import Backend
 from deep_delta.ops.stream_step import BACKENDS as STEP_BACKENDS
 from deep_delta.ops.stream_step import stream_step
@@ -72,13 +73,7 @@ class Operator:
 
 
 def plan(setting: Setting) -> Plan:
-    return Plan(tuple(group for operator in operators() for group in operator.groups(setting)))
-
-
-def operators() -> list[Operator]:
-    rule = delta_rule()
-    found = [DELTA_UPDATE, STREAM_STEP]
-    return found if rule is None else [*found, rule_operator(rule.chunk_delta_rule, rule.BACKENDS)]
+    return Plan(tuple(group for operator in OPERATORS for group in operator.groups(setting)))
 
 
 def _update_tensors(sizes: Sizes, precision: Precision, device: torch.device) -> dict[str, Tensor]:
@@ -111,7 +106,7 @@ def _update_shapes(setting: Setting) -> list[Sizes]:
     return [{**large, "V": channels} for channels in ((1, 4) if setting.quick else (1, 2, 4, 8))]
 
 
-DELTA_UPDATE = Operator("delta_update", delta_update, BACKENDS, _update_tensors, _update_counted, _update_shapes)
+DELTA_UPDATE = Operator("delta_update", delta_update, UPDATE_BACKENDS, _update_tensors, _update_counted, _update_shapes)
 
 
 def _step(
@@ -165,18 +160,6 @@ def _step_shapes(setting: Setting) -> list[Sizes]:
 STREAM_STEP = Operator("stream_step", _step, STEP_BACKENDS, _step_tensors, _step_counted, _step_shapes)
 
 
-def rule_operator(run: Op, backends: Sequence[Backend]) -> Operator:
-    return Operator(
-        "chunk_delta_rule",
-        run,
-        backends,
-        rule_tensors,
-        rule_counted,
-        _rule_shapes,
-        lambda s: {**s, "T": min(256, s["T"])},
-    )
-
-
 def rule_tensors(sizes: Sizes, precision: Precision, device: torch.device) -> dict[str, Tensor]:
     B, H, T, K = (sizes[letter] for letter in "BHTK")
     of: dict[str, Any] = {"precision": precision, "device": device}
@@ -202,3 +185,15 @@ def rule_counted(sizes: Sizes, precision: Precision) -> Counted:
 
 def _rule_shapes(setting: Setting) -> list[Sizes]:
     return [{"B": 2, "H": 8, "T": length, "K": 64} for length in ((256,) if setting.quick else (256, 1024))]
+
+
+DELTA_RULE = Operator(
+    "chunk_delta_rule",
+    chunk_delta_rule,
+    RULE_BACKENDS,
+    rule_tensors,
+    rule_counted,
+    _rule_shapes,
+    lambda sizes: {**sizes, "T": min(256, sizes["T"])},
+)
+OPERATORS = (DELTA_UPDATE, STREAM_STEP, DELTA_RULE)

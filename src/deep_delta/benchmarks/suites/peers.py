@@ -20,10 +20,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from deep_delta.benchmarks.case import Case, Counted, CrossingPlan, Group, Op, Plan, Setting, Workload, op_workload
-from deep_delta.benchmarks.suites.delta_rule import ABSENT, delta_rule
 from deep_delta.benchmarks.suites.operator import rule_counted, rule_tensors
 from deep_delta.benchmarks.suites.tensors import OPERATION, Sizes, shape_name
 from deep_delta.ops import normalize_direction
+from deep_delta.ops.delta_rule import chunk_delta_rule, recurrent_delta_rule
 from deep_delta.runs.benchmark import Precision
 
 _LENGTHS = (128, 256, 384, 512, 640, 768, 1024, 2048, 4096, 16384)
@@ -46,29 +46,24 @@ class Peer:
 
 
 def plan(setting: Setting) -> Plan:
-    rule = delta_rule()
-    if rule is None:
-        return Plan((), skipped={"peers/delta_rule": ABSENT})
     skipped = {f"peers/*/{one}": why for one, why in setting.skipped.items() if one in setting.precisions}
     precisions = [one for one in setting.precisions if one not in setting.skipped]
-    peers = {_OURS: Peer(rule.chunk_delta_rule)}
+    peers = {_OURS: Peer(chunk_delta_rule)}
     for name, peer in PEERS.items():
         if peer.package is not None and importlib.util.find_spec(peer.package) is None:
             skipped[f"peers/delta_rule/{name}"] = f"{peer.package} is not installed"
         elif not (setting.quick and name == "fla-recurrence"):
             peers[name] = peer
     lengths = _QUICK_LENGTHS if setting.quick else _LENGTHS
-    groups = [
-        _group(precision, length, peers, rule.recurrent_delta_rule) for precision in precisions for length in lengths
-    ]
+    groups = [_group(precision, length, peers) for precision in precisions for length in lengths]
     crossings = [_crossing(precision, groups) for precision in precisions]
     return Plan(tuple(groups), crossings=tuple(crossings), skipped=skipped)
 
 
-def _group(precision: Precision, length: int, peers: dict[str, Peer], definition: Op) -> Group:
+def _group(precision: Precision, length: int, peers: dict[str, Peer]) -> Group:
     sizes = {"B": 2, "H": 8, "T": length, "K": 64}
     cases = {
-        name: _case(name, peer.run, attention if name == _SDPA else definition, precision, sizes)
+        name: _case(name, peer.run, attention if name == _SDPA else recurrent_delta_rule, precision, sizes)
         for name, peer in peers.items()
         if peer.shortest <= length <= peer.longest and precision in peer.precisions
     }
