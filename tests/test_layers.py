@@ -23,6 +23,7 @@ LAYERS: dict[str, set[str]] = {
     "integrations": {"models", "nn", "ops"},
     "evaluation": {"models", "nn", "ops", "data", "generation", "spectral", "runs"},
     "training": {"models", "nn", "ops", "data", "generation", "spectral", "runs", "evaluation"},
+    "benchmarks": {"ops", "nn", "models", "evaluation", "training", "runs"},
 }
 LAYERS["cli"] = set(LAYERS) | {"cli"}
 
@@ -36,6 +37,7 @@ FORBIDDEN_OUTSIDE: dict[str, set[str]] = {
     "models": {"rich", "tokenizers"},
     "training": {"rich"},
     "evaluation": {"rich"},
+    "benchmarks": {"rich"},
 }
 
 HEAVY = {"torch", "numpy", "tokenizers", "safetensors", "pyarrow"}
