@@ -12,6 +12,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 
 LAYERS: dict[str, set[str]] = {
     "errors": set(),
+    "paths": set(),
     "runs": set(),
     "ops": set(),
     "nn": {"ops"},
@@ -22,11 +23,13 @@ LAYERS: dict[str, set[str]] = {
     "integrations": {"models", "nn", "ops"},
     "evaluation": {"models", "nn", "ops", "data", "generation", "spectral", "runs"},
     "training": {"models", "nn", "ops", "data", "generation", "spectral", "runs", "evaluation"},
+    "benchmarks": {"ops", "nn", "models", "evaluation", "training", "runs"},
 }
 LAYERS["cli"] = set(LAYERS) | {"cli"}
 
 FORBIDDEN_OUTSIDE: dict[str, set[str]] = {
     "errors": {"torch", "numpy", "pydantic", "rich", "safetensors", "tokenizers"},
+    "paths": {"torch", "numpy", "pydantic", "rich", "safetensors", "tokenizers"},
     "runs": {"torch", "numpy", "rich", "safetensors", "tokenizers"},
     "data": {"torch"},
     "ops": {"numpy", "pydantic", "rich", "safetensors", "tokenizers"},
@@ -34,6 +37,7 @@ FORBIDDEN_OUTSIDE: dict[str, set[str]] = {
     "models": {"rich", "tokenizers"},
     "training": {"rich"},
     "evaluation": {"rich"},
+    "benchmarks": {"rich"},
 }
 
 HEAVY = {"torch", "numpy", "tokenizers", "safetensors", "pyarrow"}
@@ -64,7 +68,12 @@ def test_no_import_climbs(path: Path) -> None:
     if layer == "__init__":
         return
     found = imports(ast.parse(path.read_text()))
-    inside = {name.split(".")[1] for name in found if name.startswith("deep_delta.")} - {"errors", layer, "__version__"}
+    inside = {name.split(".")[1] for name in found if name.startswith("deep_delta.")} - {
+        "errors",
+        "paths",
+        layer,
+        "__version__",
+    }
     assert inside <= LAYERS[layer], f"{layer} may not import {sorted(inside - LAYERS[layer])}"
     outside = {name.split(".")[0] for name in found}
     assert not outside & FORBIDDEN_OUTSIDE.get(layer, set())

@@ -13,6 +13,9 @@ __version__ = "0.1.0"
 _HOME = {
     "delta_update": "deep_delta.ops",
     "delta_operator": "deep_delta.ops",
+    "chunk_delta_rule": "deep_delta.ops",
+    "recurrent_delta_rule": "deep_delta.ops",
+    "delta_rule_step": "deep_delta.ops",
     "RMSNorm": "deep_delta.nn.norm",
     "SwiGLU": "deep_delta.nn.swiglu",
     "KBranch": "deep_delta.nn.branches",
@@ -44,8 +47,11 @@ if TYPE_CHECKING:
     from deep_delta.nn.delta_residual import DeltaResidualExternal as DeltaResidualExternal
     from deep_delta.nn.norm import RMSNorm as RMSNorm
     from deep_delta.nn.swiglu import SwiGLU as SwiGLU
+    from deep_delta.ops import chunk_delta_rule as chunk_delta_rule
     from deep_delta.ops import delta_operator as delta_operator
+    from deep_delta.ops import delta_rule_step as delta_rule_step
     from deep_delta.ops import delta_update as delta_update
+    from deep_delta.ops import recurrent_delta_rule as recurrent_delta_rule
     from deep_delta.training.checkpoint import load_checkpoint as load_checkpoint
     from deep_delta.training.config import TrainingConfig as TrainingConfig
 

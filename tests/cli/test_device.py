@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -29,3 +33,20 @@ def test_a_device_that_is_not_there_says_why():
     with pytest.raises(BackendError, match=rf"device {absent} is not available here: \w+") as caught:
         resolve_device(absent)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc only")
+@pytest.mark.parametrize("variables", [{}, {"MALLOC_ARENA_MAX": "2"}], ids=str)
+def test_memory_is_kept_for_the_next_step(variables: dict[str, str]) -> None:
+    program = (
+        "import resource, torch; from deep_delta.cli.device import resolve_device; resolve_device('cpu')\n"
+        "def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "def step(): tensors = [torch.ones(1 << 22) for _ in range(8)]\n"
+        "for _ in range(20): step()\n"
+        "before = faults(); step(); print(faults() - before)"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120,
+        env={**os.environ, **variables},
+    )  # fmt: skip
+    assert (int(found.stdout) < 100) is (not variables)

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from deep_delta.data.cache import cache_folder, cached
+from deep_delta.data.cache import cached
 from deep_delta.errors import DeepDeltaError, StorageError
+from deep_delta.paths import cache_folder
 
 CONTENT = bytes(range(256)) * 40
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import os
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -24,7 +26,8 @@ def counted(config: DdlConfig, *, backward: bool = False) -> float:
     """Operations per token in matrix products, as PyTorch counts them."""
     model = DdlTransformer(config)
     ids = torch.randint(config.vocab_size, (B, T))
-    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+    plain = mock.patch.dict(os.environ, DEEP_DELTA_BACKEND="reference")
+    with plain, sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         loss = model.loss(ids, ids)
         if backward:
             loss.backward()

@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from deep_delta import RMSNorm, SwiGLU
 from deep_delta.nn.attention import Attention, KeyValueCache
-from deep_delta.nn.rotary import apply_rotary, rotary_table
+from deep_delta.nn.rotary import RotaryTable, rotary_table
 from deep_delta.nn.short_conv import ConvTail, sum_taps
+from deep_delta.ops.heads import split_heads
 
 CPU = torch.device("cpu")
 
@@ -28,10 +30,16 @@ def test_swiglu_is_its_formula(bias: bool) -> None:
     assert torch.allclose(ffn(x), ffn.down(gate * torch.sigmoid(gate) * up), atol=1e-6)
 
 
+def rotate(x: Tensor, table: RotaryTable) -> Tensor:
+    """x [T, K] at the places of the table."""
+    qkv = torch.stack((x, x, x), dim=1)[None, :, :, None]
+    return split_heads(qkv, table.cos, table.sin, None)[0][0, 0]
+
+
 def test_rotary_scores_depend_on_distance_only() -> None:
     q, k = torch.randn(8, dtype=torch.float64), torch.randn(8, dtype=torch.float64)
     table = rotary_table(0, 20, 8, 10000.0, CPU)
-    rotated_q, rotated_k = apply_rotary(q.expand(20, 8), table), apply_rotary(k.expand(20, 8), table)
+    rotated_q, rotated_k = rotate(q.expand(20, 8), table), rotate(k.expand(20, 8), table)
     scores = rotated_q @ rotated_k.T
     for distance in range(19):
         diagonal = scores.diagonal(distance)
@@ -41,8 +49,8 @@ def test_rotary_scores_depend_on_distance_only() -> None:
 
 def test_rotary_leaves_the_rest_of_the_head_and_starts_anywhere() -> None:
     x = torch.randn(5, 8)
-    assert torch.equal(apply_rotary(x, rotary_table(0, 5, 4, 100.0, CPU))[:, 4:], x[:, 4:])
-    assert torch.equal(apply_rotary(x, rotary_table(0, 5, 0, 100.0, CPU)), x)
+    assert torch.equal(rotate(x, rotary_table(0, 5, 4, 100.0, CPU))[:, 4:], x[:, 4:])
+    assert torch.equal(rotate(x, rotary_table(0, 5, 0, 100.0, CPU)), x)
     whole, later = rotary_table(0, 9, 8, 100.0, CPU), rotary_table(4, 5, 8, 100.0, CPU)
     assert torch.equal(whole.cos[4:], later.cos)
 
@@ -52,7 +60,8 @@ def test_attention_is_causal_softmax(qk_norm: bool) -> None:
     attention = Attention(12, 3, 4, qk_norm=qk_norm)
     x, table = torch.randn(2, 6, 12), rotary_table(0, 6, 4, 10000.0, CPU)
     q, k, v = attention.qkv(x).unflatten(-1, (3, 3, 4)).permute(2, 0, 3, 1, 4)
-    q, k = attention.q_norm(apply_rotary(q, table)), attention.k_norm(apply_rotary(k, table))
+    turned = [torch.stack([rotate(head, table) for head in heads.flatten(0, 1)]).view_as(heads) for heads in (q, k)]
+    q, k = attention.q_norm(turned[0]), attention.k_norm(turned[1])
     scores = (q @ k.mT / 2).masked_fill(torch.ones(6, 6).triu(1).bool(), float("-inf"))
     expected = attention.out((scores.softmax(-1) @ v).transpose(1, 2).flatten(2))
     assert torch.allclose(attention(x, table), expected, atol=1e-5)

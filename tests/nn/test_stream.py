@@ -9,7 +9,7 @@ from torch import nn
 from deep_delta.nn.branches import ConstantValue, GateHead, ValueHead
 from deep_delta.nn.compress import ChannelConv, FactoredChannelConv, SingleChannel, TokenConv
 from deep_delta.nn.expand import EmbedConv, Repeat
-from deep_delta.nn.residual import AdditiveStream, DeltaStream, Rewrite, WriteOnlyStream
+from deep_delta.nn.residual import AdditiveStream, DeltaStream, Reading, Rewrite, WriteOnlyStream
 from deep_delta.ops import delta_update, normalize_direction
 
 STATE = torch.randn(2, 5, 3, 8, generator=torch.Generator().manual_seed(0))  # [B, T, V, D]
@@ -37,14 +37,14 @@ def test_the_state_stays_channel_major() -> None:
 @pytest.mark.parametrize(("source", "tensor"), [("context", C), ("state", X), ("branch", H)])
 def test_value_sources(source: str, tensor: torch.Tensor) -> None:
     value = ValueHead(8, 3)
-    rewrite = DeltaStream(GateHead(8), value, value_source=source).propose(X, C, H)
+    rewrite = DeltaStream(GateHead(8), value, value_source=source).propose(Reading(X, C), H)
     assert torch.equal(rewrite.value, value(tensor))
     assert rewrite.direction is H
 
 
 def test_v_map_takes_the_value_from_the_branch_and_the_direction_from_the_context() -> None:
     value, key = ValueHead(8, 3), nn.Linear(8, 8, bias=False)
-    rewrite = DeltaStream(GateHead(8), value, key=key).propose(X, C, H)
+    rewrite = DeltaStream(GateHead(8), value, key=key).propose(Reading(X, C), H)
     assert torch.equal(rewrite.value, value(H))
     assert torch.equal(rewrite.direction, key(C))
 

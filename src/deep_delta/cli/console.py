@@ -20,7 +20,9 @@ def show_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Cell]
     made = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         is_text = column.startswith("<")
-        made.add_column(column.removeprefix("<"), justify="left" if is_text else "right", no_wrap=not is_text)
+        made.add_column(
+            column.removeprefix("<"), justify="left" if is_text else "right", no_wrap=not is_text, overflow="fold"
+        )
     for row in rows:
         made.add_row(*row)
     out.print(Text(title, "bold"))

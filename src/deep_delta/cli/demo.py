@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     import torch
 
     from deep_delta.data.tokens import Dataset
-    from deep_delta.evaluation.step_time import StepTime
     from deep_delta.models.config import DdlConfig
+    from deep_delta.runs.benchmark import StepTime
     from deep_delta.runs.comparison import Ranking, TrainingComparison
     from deep_delta.training.config import TrainingConfig
 
@@ -54,10 +54,10 @@ def run(arguments: Sequence[str]) -> None:
     training = settings.training()
     out = RunFolder(Path(options.out) if options.out else new_folder("demo")).create().path
 
+    from deep_delta.benchmarks.training_step import measure_step_times
     from deep_delta.cli.console import notes
     from deep_delta.data.tokens import prepare
     from deep_delta.evaluation.ranking import rank_runs
-    from deep_delta.training.timing import measure_step_times
 
     with notes.status("reading the standard library's source"):
         data = prepare(None, "byte")

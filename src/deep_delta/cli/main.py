@@ -20,6 +20,7 @@ COMMANDS = {
     "demo": "train all six variants on Python's own source and compare them, in minutes",
     "train": "train one or more variants on your text",
     "compare": "evaluate saved checkpoints on one data set",
+    "benchmark": "time the parts on this machine, and gate on a saved run",
     "generate": "continue a prompt with a trained model",
     "data": "inspect and prepare corpora and tokenizers",
 }

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from deep_delta.errors import DataError, StorageError
+from deep_delta.paths import VARIABLE, cache_folder
 from deep_delta.runs.record import Record
 from deep_delta.runs.storage import TEMPORARY, sync
 
-VARIABLE = "DEEP_DELTA_CACHE"
 _STALE_SECONDS = 86400
 _CHUNK = 1 << 20
 _log = logging.getLogger(__name__)
@@ -33,15 +33,6 @@ class Stamp(Record):
     format_version: Literal[1]
     size: int
     sha256: str
-
-
-def cache_folder() -> Path:
-    """$DEEP_DELTA_CACHE, else ~/.cache/deep_delta. StorageError when there is no such home."""
-    chosen = os.environ.get(VARIABLE) or "~/.cache/deep_delta"
-    try:
-        return Path(chosen).expanduser()
-    except RuntimeError as error:
-        raise StorageError(f"no place for the cache {chosen}: {error}; name a folder in {VARIABLE}") from None
 
 
 def cached(name: str, write: Callable[[BinaryIO], None]) -> Path:

@@ -7,7 +7,7 @@ from torch import nn
 from deep_delta.models.config import DdlConfig
 from deep_delta.nn.attention import Attention
 from deep_delta.nn.branches import ConstantValue, GateHead, ValueHead
-from deep_delta.nn.compress import ChannelConv, FactoredChannelConv, SingleChannel, TokenConv
+from deep_delta.nn.compress import ChannelConv, Compressor, FactoredChannelConv, SingleChannel, TokenConv
 from deep_delta.nn.expand import EmbedConv, Repeat
 from deep_delta.nn.residual import AdditiveStream, DeltaStream, ResidualStream, WriteOnlyStream
 from deep_delta.nn.swiglu import SwiGLU
@@ -18,6 +18,12 @@ MATRIX_GAIN = 0.5
 
 def build_stream(config: DdlConfig) -> ResidualStream:
     """The residual stream of one sublayer."""
+    stream = _build_stream(config)
+    stream.rebuild = config.state_storage == "rebuilt"
+    return stream
+
+
+def _build_stream(config: DdlConfig) -> ResidualStream:
     if config.residual == "additive":
         return AdditiveStream()
     kind = {"delta": DeltaStream, "write_only": WriteOnlyStream}[config.residual]
@@ -31,7 +37,7 @@ def build_stream(config: DdlConfig) -> ResidualStream:
     return kind(gate, value, key=key, value_source=config.value_source, eps=config.k_eps)
 
 
-def build_compressor(config: DdlConfig) -> nn.Module:
+def build_compressor(config: DdlConfig) -> Compressor:
     """How a sublayer reads the state."""
     if config.d_value == 1:
         return SingleChannel()

@@ -59,7 +59,9 @@ class DdlConfig(Record):
     norm_eps: float = Field(1e-5, gt=0, le=1, description="ε of the RMSNorms before sublayers and output")
     qk_norm_eps: float = Field(1e-5, gt=0, le=1, description="ε of the RMSNorms on q and k")
     tie_embeddings: bool = Field(True, description="one matrix for embedding and output")
-    state_storage: Literal["stored"] = Field("stored", description="what the backward pass keeps of the state")
+    state_storage: Literal["stored", "rebuilt"] = Field(
+        "stored", description="what the backward pass keeps of the state"
+    )
 
     @model_validator(mode="before")
     @classmethod

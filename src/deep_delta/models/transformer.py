@@ -24,6 +24,7 @@ from deep_delta.nn.norm import RMSNorm
 from deep_delta.nn.residual import Rewrite
 from deep_delta.nn.rotary import RotaryTable, rotary_table
 from deep_delta.nn.swiglu import SwiGLU
+from deep_delta.ops.linear_cross_entropy import linear_cross_entropy
 
 Observe = Callable[[int, Tensor, Rewrite], None]
 """Called with (sublayer, state [B, T, V, D], rewrite) before each rewrite; sublayer = 2·layer, + 1 for the SwiGLU."""
@@ -63,12 +64,12 @@ class Block(nn.Module):
         """Take the state and what the sublayer before wants written; return the same for the next block."""
         for index, sublayer in enumerate((self.mixer, self.mlp), start=2 * self.layer):
             tail = cache.reads[index] if cache is not None else None
-            state_BTVD, x_BTD, c_BTD = sublayer.stream.step(state_BTVD, rewrite, self.compress, sublayer.norm, tail)
+            state_BTVD, reading = sublayer.stream.step(state_BTVD, rewrite, self.compress, sublayer.norm, tail)
             if sublayer is self.mixer:
-                h_BTD = sublayer.process(c_BTD, rotary, cache.mixers[self.layer] if cache is not None else None)
+                h_BTD = sublayer.process(reading.c, rotary, cache.mixers[self.layer] if cache is not None else None)
             else:
-                h_BTD = sublayer.process(c_BTD)
-            rewrite = sublayer.stream.propose(x_BTD, c_BTD, h_BTD)
+                h_BTD = sublayer.process(reading.c)
+            rewrite = sublayer.stream.propose(reading, h_BTD)
             if observe is not None:
                 observe(index, state_BTVD, rewrite)
         assert rewrite is not None
@@ -106,8 +107,7 @@ class DdlTransformer(nn.Module):
 
         Raises `ConfigError` when the ids are not [B, T], or reach past `max_seq_len`.
         """
-        weight = self.embedding.weight if self.head is None else self.head.weight
-        return F.linear(self.hidden(ids, cache, observe), weight)
+        return F.linear(self.hidden(ids, cache, observe), self._output_weight())
 
     def hidden(self, ids: Tensor, cache: DecodeCache | None = None, observe: Observe | None = None) -> Tensor:
         """The normalised vectors [B, T, D] that the output layer reads."""
@@ -123,12 +123,12 @@ class DdlTransformer(nn.Module):
         tail = cache.reads[-1] if cache is not None else None
         last = self.blocks[-1]
         assert isinstance(last, Block)
-        return last.mlp.stream.step(state_BTVD, rewrite, self.readout, self.norm, tail)[2]
+        return last.mlp.stream.step(state_BTVD, rewrite, self.readout, self.norm, tail, last=True)[1].c
 
     def loss(self, ids: Tensor, targets: Tensor, observe: Observe | None = None) -> Tensor:
         """Mean cross-entropy (nats) of targets [B, T] after ids [B, T], an fp32 scalar; targets of −100 are ignored."""
-        logits = self(ids, observe=observe)
-        return F.cross_entropy(logits.float().flatten(0, 1), targets.flatten())
+        hidden = self.hidden(ids, observe=observe).flatten(0, 1)
+        return linear_cross_entropy(hidden, self._output_weight(), targets.flatten())
 
     def new_cache(self, batch_size: int) -> DecodeCache:
         """An empty cache for decoding `batch_size` sequences: `model(ids, cache=cache)` continues from it."""
@@ -137,6 +137,9 @@ class DdlTransformer(nn.Module):
     def num_parameters(self) -> int:
         """Parameters, tied ones counted once."""
         return sum(parameter.numel() for parameter in self.parameters())
+
+    def _output_weight(self) -> Tensor:
+        return self.embedding.weight if self.head is None else self.head.weight
 
     def _admit(self, ids: Tensor, cache: DecodeCache | None) -> int:
         """Check the ids' shape and length; the position of the first one."""

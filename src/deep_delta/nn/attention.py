@@ -9,7 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deep_delta.nn.norm import RMSNorm
-from deep_delta.nn.rotary import RotaryTable, apply_rotary
+from deep_delta.nn.rotary import RotaryTable
+from deep_delta.ops.attention import causal_attention
+from deep_delta.ops.heads import split_heads
 
 
 class KeyValueCache:
@@ -58,15 +60,21 @@ class Attention(nn.Module):
     def forward(self, x_BTD: Tensor, rotary: RotaryTable, cache: KeyValueCache | None = None) -> Tensor:
         B, T, _ = x_BTD.shape
         qkv = self.qkv(x_BTD).view(B, T, 3, self.num_heads, self.head_dim)
-        q_BHTK, k_BHTK, v_BHTK = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-        q_BHTK = self.q_norm(apply_rotary(q_BHTK, rotary))
-        k_BHTK = self.k_norm(apply_rotary(k_BHTK, rotary))
-        mask = None
+        eps = self.q_norm.eps if isinstance(self.q_norm, RMSNorm) else 0.0
+        q_BHTK, k_BHTK, v_BHTK = split_heads(qkv, rotary.cos, rotary.sin, self._gain(), eps)
+        past = 0
         if cache is not None:
             past = cache.length
             k_BHTK, v_BHTK = cache.append(k_BHTK, v_BHTK)
-            if past and T > 1:
-                mask = torch.ones(T, past + T, dtype=torch.bool, device=x_BTD.device).tril(past)
-        causal = mask is None and k_BHTK.shape[2] == T
-        h_BHTK = F.scaled_dot_product_attention(q_BHTK, k_BHTK, v_BHTK, attn_mask=mask, is_causal=causal)
+        if past:
+            mask = torch.ones(T, past + T, dtype=torch.bool, device=x_BTD.device).tril(past) if T > 1 else None
+            h_BHTK = F.scaled_dot_product_attention(q_BHTK, k_BHTK, v_BHTK, attn_mask=mask)
+        else:
+            h_BHTK = causal_attention(q_BHTK, k_BHTK, v_BHTK)
         return self.out(h_BHTK.transpose(1, 2).reshape(B, T, -1))
+
+    def _gain(self) -> Tensor | None:
+        """The weights of both RMSNorms, [2, K]."""
+        if isinstance(self.q_norm, RMSNorm) and isinstance(self.k_norm, RMSNorm):
+            return torch.stack((self.q_norm.weight, self.k_norm.weight))
+        return None

@@ -40,6 +40,10 @@ class GateHead(nn.Module):
                 c = torch.tanh(self.hidden(c))
             return 2.0 * torch.sigmoid(self.out(c))
 
+    def activate(self, score: Tensor) -> Tensor:
+        """β from w·c, [..., 1], where that has been computed elsewhere."""
+        return 2.0 * torch.sigmoid(score + self.out.bias)
+
 
 class ValueHead(nn.Module):
     """v = W x (+ b), or the bounded s·σ(W x + b); [..., D] → [..., V]."""
@@ -51,6 +55,11 @@ class ValueHead(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         v = self.proj(x)
+        return v if self.scale is None else self.scale * torch.sigmoid(v)
+
+    def activate(self, scores: Tensor) -> Tensor:
+        """v from W x, [..., V], where that has been computed elsewhere."""
+        v = scores if self.proj.bias is None else scores + self.proj.bias
         return v if self.scale is None else self.scale * torch.sigmoid(v)
 
 

@@ -10,14 +10,28 @@ from torch import Tensor, nn
 from deep_delta.nn.short_conv import ConvTail, sum_taps
 
 
-class SingleChannel(nn.Module):
+class Compressor(nn.Module):
+    """The interface: a causal linear read of the state."""
+
+    def read_weight(self) -> Tensor | None:
+        """Its weight over S tokens, [S, V, D], the present one last; None where the state is read as it is."""
+        raise NotImplementedError
+
+    def forward(self, state_BTVD: Tensor, tail: ConvTail | None = None) -> Tensor:
+        raise NotImplementedError
+
+
+class SingleChannel(Compressor):
     """V = 1: the state is read as it is."""
+
+    def read_weight(self) -> None:
+        return None
 
     def forward(self, state_BTVD: Tensor, tail: ConvTail | None = None) -> Tensor:
         return state_BTVD.squeeze(2)
 
 
-class ChannelConv(nn.Module):
+class ChannelConv(Compressor):
     """Per-feature weights over the value channels of the same token: x[d] = Σ_v w[v, d] X[v, d].
 
     Consumes V at once; starts as the mean over the channels. `weight` is [V, D].
@@ -33,7 +47,7 @@ class ChannelConv(nn.Module):
         nn.init.normal_(self.weight, std=std * d_value**-0.5)
 
     def read_weight(self) -> Tensor:
-        return self.weight
+        return self.weight.unsqueeze(0)
 
     def forward(self, state_BTVD: Tensor, tail: ConvTail | None = None) -> Tensor:
         return (state_BTVD * self.read_weight().to(state_BTVD.dtype)).sum(2)
@@ -62,10 +76,10 @@ class FactoredChannelConv(ChannelConv):
         offset = self._offset.to(self.kernel.device)
         in_range = (offset >= 0) & (offset < self.kernel.shape[1])
         taps_DIJ = self.kernel[:, offset.clamp(0, self.kernel.shape[1] - 1)] * in_range
-        return torch.einsum("i,dij->jd", self.read, taps_DIJ)
+        return torch.einsum("i,dij->jd", self.read, taps_DIJ).unsqueeze(0)
 
 
-class TokenConv(nn.Module):
+class TokenConv(Compressor):
     """A depthwise causal convolution over time on all D·V channels, then a read vector over V.
 
     x[t, d] = Σ_v read[v] Σ_s kernel[s, v, d] X[t − (S − 1) + s, v, d]. Both are linear, so forward contracts V first
@@ -82,9 +96,12 @@ class TokenConv(nn.Module):
     def reset_parameters(self, std: float) -> None:
         nn.init.normal_(self.kernel, std=std)
 
+    def read_weight(self) -> Tensor:
+        return self.kernel * self.read.unsqueeze(-1)
+
     def forward(self, state_BTVD: Tensor, tail: ConvTail | None = None) -> Tensor:
         T = state_BTVD.shape[1]
-        weight_SVD = (self.kernel * self.read.unsqueeze(-1)).to(state_BTVD.dtype)
+        weight_SVD = self.read_weight().to(state_BTVD.dtype)
         if tail is not None:
             state_BTVD = tail.extend(state_BTVD, weight_SVD.shape[0] - 1)
         return sum_taps([(state_BTVD * tap_VD).sum(2) for tap_VD in weight_SVD])[:, -T:]

@@ -7,7 +7,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from deep_delta.nn.short_conv import ConvTail, sum_taps
+from deep_delta.nn.short_conv import ConvTail
+from deep_delta.ops.embed_conv import embed_conv
 
 
 class Repeat(nn.Module):
@@ -42,5 +43,4 @@ class EmbedConv(nn.Module):
         T = x_BTD.shape[1]
         if tail is not None:
             x_BTD = tail.extend(x_BTD, self.kernel_size - 1)
-        weight = self.weight.to(x_BTD.dtype)
-        return sum_taps([x_BTD.unsqueeze(2) * tap_VD for tap_VD in weight])[:, -T:]
+        return embed_conv(x_BTD, self.weight)[:, -T:]

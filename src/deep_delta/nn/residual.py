@@ -3,60 +3,117 @@
 A sublayer sees only its input vector. Around it, a `ResidualStream` *proposes* a `Rewrite` from the sublayer's output,
 and the next boundary *writes* it into the state, reads the state through a compressor and normalises. Proposing holds
 all the parameters of the earlier sublayer and writing holds none, so a whole boundary (`step`) belongs to the sublayer
-being entered: a fused implementation overrides that one method, and a block can be sharded as a unit.
+being entered, a block can be sharded as a unit, and the boundary runs as one operator (`deep_delta.ops.stream_step`).
 """
 
-# B batch, T time, V value channels, D width
+# B batch, T time, V value channels, D width, P heads
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
-from deep_delta.nn.branches import GateHead
+from deep_delta.nn.branches import GateHead, ValueHead
+from deep_delta.nn.compress import Compressor
+from deep_delta.nn.norm import RMSNorm
 from deep_delta.nn.short_conv import ConvTail
 from deep_delta.ops import delta_update, normalize_direction
+from deep_delta.ops.stream_step import stream_step
 
 
 class Rewrite(NamedTuple):
     """What a sublayer wants written: `value` [B, T, V] along `direction` [B, T, D] (k̃, not normalised), gated by `beta`
     [B, T, 1].
 
-    In an additive stream `direction` is the sublayer's output and the others are None.
+    In an additive stream `direction` is the sublayer's output and value and beta are None. `carry` goes with the state
+    that is written to, where states are rebuilt in the backward pass (see `deep_delta.ops.stream_step`).
     """
 
     direction: Tensor
     value: Tensor | None = None
     beta: Tensor | None = None
+    carry: Tensor | None = None
+
+
+class Reading(NamedTuple):
+    """What a sublayer gets to see at its boundary: the compressed state `x` and `c` = norm(x), both [B, T, D].
+
+    `scores` [B, T, P] are the stream's heads on c, where the boundary has computed them already.
+    """
+
+    x: Tensor
+    c: Tensor
+    scores: Tensor | None = None
+    carry: Tensor | None = None
 
 
 class ResidualStream(nn.Module):
     """The interface. States are channel-major, [B, T, V, D]: the paper's X transposed, because D is then contiguous."""
 
-    def propose(self, x_BTD: Tensor, c_BTD: Tensor, h_BTD: Tensor) -> Rewrite:
-        """From the compressed state x, the sublayer's input c = norm(x) and its output h: what to write."""
+    erase = True
+    """Whether what was read along the direction is erased."""
+    eps = 0.0
+    """ε of the direction's normalisation."""
+    rebuild = False
+    """Rebuild the states in the backward pass instead of storing them."""
+
+    def propose(self, reading: Reading, h_BTD: Tensor) -> Rewrite:
+        """From what the sublayer has read and its output h: what to write."""
         raise NotImplementedError
 
     def write(self, state_BTVD: Tensor, rewrite: Rewrite) -> Tensor:
         """The state after a rewrite. Holds no parameters: any stream of the same kind may write another's proposal."""
         raise NotImplementedError
 
+    def heads(self) -> Tensor | None:
+        """Rows [P, D] that `propose` wants on c; a boundary may compute them in one pass with c itself."""
+        return None
+
     def step(
-        self, state_BTVD: Tensor, rewrite: Rewrite | None, compress: nn.Module, norm: nn.Module, tail: ConvTail | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Across a sublayer boundary: write, then read and normalise for the next sublayer; (state, x, c)."""
-        if rewrite is not None:
-            state_BTVD = self.write(state_BTVD, rewrite)
-        x_BTD = compress(state_BTVD, tail)
-        return state_BTVD, x_BTD, norm(x_BTD)
+        self,
+        state_BTVD: Tensor,
+        rewrite: Rewrite | None,
+        compress: Compressor,
+        norm: RMSNorm,
+        tail: ConvTail | None = None,
+        *,
+        last: bool = False,
+    ) -> tuple[Tensor, Reading]:
+        """Across a sublayer boundary: write, then read and normalise for the next sublayer.
+
+        `last`: nothing follows but the output layer; this stream proposes nothing, and its state is stored.
+        """
+        read_SVD = compress.read_weight()
+        taps = 1 if read_SVD is None else read_SVD.shape[0]
+        if rewrite is None or (tail is not None and taps > 1):
+            if rewrite is not None:
+                state_BTVD = self.write(state_BTVD, rewrite)
+            x_BTD = compress(state_BTVD, tail)
+            return state_BTVD, Reading(x_BTD, norm(x_BTD))
+        out = stream_step(
+            state_BTVD,
+            rewrite.direction,
+            rewrite.value,
+            rewrite.beta,
+            read_SVD,
+            norm.weight,
+            None if last else self.heads(),
+            erase=self.erase,
+            eps=self.eps,
+            norm_eps=norm.eps,
+            carry=rewrite.carry,
+            keep=last or not self.rebuild,
+        )
+        return out.state, Reading(out.x, out.c, out.scores, out.carry)
 
 
 class AdditiveStream(ResidualStream):
     """x + h: what every residual network does; one value channel."""
 
-    def propose(self, x_BTD: Tensor, c_BTD: Tensor, h_BTD: Tensor) -> Rewrite:
-        return Rewrite(h_BTD)
+    def propose(self, reading: Reading, h_BTD: Tensor) -> Rewrite:
+        return Rewrite(h_BTD, carry=reading.carry)
 
     def write(self, state_BTVD: Tensor, rewrite: Rewrite) -> Tensor:
         return state_BTVD + rewrite.direction.to(state_BTVD.dtype).unsqueeze(2)
@@ -82,12 +139,33 @@ class DeltaStream(ResidualStream):
         self.gate, self.value, self.key = gate, value, key
         self.value_source, self.eps = value_source, eps
 
-    def propose(self, x_BTD: Tensor, c_BTD: Tensor, h_BTD: Tensor) -> Rewrite:
-        beta_BT1 = self.gate(c_BTD)
-        if self.key is not None:
-            return Rewrite(self.key(c_BTD), self.value(h_BTD), beta_BT1)
-        source = {"context": c_BTD, "state": x_BTD, "branch": h_BTD}[self.value_source]
-        return Rewrite(h_BTD, self.value(source), beta_BT1)
+    def heads(self) -> Tensor | None:
+        rows = [head.weight for head in (self._value_rows(), self._gate_row()) if head is not None]
+        return torch.cat(rows) if rows else None
+
+    def propose(self, reading: Reading, h_BTD: Tensor) -> Rewrite:
+        value_rows, gate_row = self._value_rows(), self._gate_row()
+        if reading.scores is not None and gate_row is not None:
+            beta_BT1 = self.gate.activate(reading.scores[..., -1:])
+        else:
+            beta_BT1 = self.gate(reading.c)
+        if reading.scores is not None and value_rows is not None:
+            assert isinstance(self.value, ValueHead)
+            value_BTV = self.value.activate(reading.scores[..., : value_rows.out_features])
+        else:
+            source = {"context": reading.c, "state": reading.x, "branch": h_BTD}[self.value_source]
+            value_BTV = self.value(source if self.key is None else h_BTD)
+        return Rewrite(h_BTD if self.key is None else self.key(reading.c), value_BTV, beta_BT1, reading.carry)
+
+    def _value_rows(self) -> nn.Linear | None:
+        """The value's projection, where it is a plain one that reads c."""
+        if self.key is None and self.value_source == "context" and isinstance(self.value, ValueHead):
+            return self.value.proj if type(self.value.proj) is nn.Linear else None
+        return None
+
+    def _gate_row(self) -> nn.Linear | None:
+        """The gate's projection, where it is a plain one that reads c."""
+        return self.gate.out if self.gate.hidden is None and type(self.gate.out) is nn.Linear else None
 
     def write(self, state_BTVD: Tensor, rewrite: Rewrite) -> Tensor:
         assert rewrite.value is not None
@@ -97,6 +175,8 @@ class DeltaStream(ResidualStream):
 
 class WriteOnlyStream(DeltaStream):
     """X + β k vᵀ: the matched control, with the same generators as `DeltaStream` and nothing erased."""
+
+    erase = False
 
     def write(self, state_BTVD: Tensor, rewrite: Rewrite) -> Tensor:
         assert rewrite.value is not None

@@ -2,7 +2,8 @@
 
 The order is: the `backend=` argument, then the environment variable `DEEP_DELTA_BACKEND`, then "auto". A backend that
 was asked for by name and cannot run raises `BackendError` with the reason; "auto" takes the first that can, and says so
-once in the log (`logging.getLogger("deep_delta")`, level INFO).
+once in the log (`logging.getLogger("deep_delta")`, level INFO). The variable speaks to every operator: one that has no
+backend of that name, while another has, takes "auto". An argument is always strict.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from torch import Tensor
 from deep_delta.errors import BackendError
 
 ENVIRONMENT = "DEEP_DELTA_BACKEND"
+NAMES = frozenset({"auto", "reference", "fused", "eager", "native", "triton", "chunk", "fla"})
+"""Every backend name of any operator."""
 _log = logging.getLogger("deep_delta")
 _said: set[tuple[str, str, str]] = set()
 
@@ -48,6 +51,8 @@ def resolve(op: str, backends: Sequence[Backend], requested: str, tensor: Tensor
     source = "argument"
     if requested == "auto" and ENVIRONMENT in os.environ:
         requested, source = os.environ[ENVIRONMENT], ENVIRONMENT
+        if requested in NAMES and requested not in {backend.name for backend in backends}:
+            requested = "auto"
     if requested != "auto":
         for backend in backends:
             if backend.name == requested:

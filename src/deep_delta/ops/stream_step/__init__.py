@@ -11,7 +11,8 @@ from torch import Tensor
 
 from deep_delta.ops import device_kernels
 from deep_delta.ops.dispatch import Backend, Choice, resolve
-from deep_delta.ops.stream_step import eager, op, reference
+from deep_delta.ops.native import unavailable
+from deep_delta.ops.stream_step import eager, native, op, reference
 from deep_delta.ops.stream_step.arguments import StepArguments, StepOutput, check_step
 
 __all__ = ["BACKENDS", "StepOutput", "explain_stream_step", "stream_step"]
@@ -22,7 +23,7 @@ def _reference(step: StepArguments, carry: Tensor | None, keep: bool) -> StepOut
     return out if keep else out._replace(carry=out.state.new_zeros(1).expand(out.state.shape))
 
 
-op.KERNELS["eager"] = eager.KERNELS
+op.KERNELS.update(eager=eager.KERNELS, native=native.KERNELS)
 op.KERNELS["triton"] = op.Kernels(
     device_kernels.when_called("deep_delta.ops.stream_step.triton", "forward"),
     device_kernels.when_called("deep_delta.ops.stream_step.triton", "backward"),
@@ -39,6 +40,12 @@ BACKENDS = (
         functools.partial(op.run, "triton"),
         lambda state: device_kernels.unavailable(state, state.shape[-2]),
         lambda state: "one kernel each way" if state.is_cuda else None,
+    ),
+    Backend(
+        "native",
+        functools.partial(op.run, "native"),
+        unavailable,
+        lambda state: "a C kernel, one pass over the state each way" if state.device.type == "cpu" else None,
     ),
     Backend("eager", functools.partial(op.run, "eager"), preferred=lambda _: "one op with its own backward"),
 )

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from deep_delta.training.timing import measure_step_times
+from deep_delta.benchmarks.training_step import measure_step_times
 from tests.training.tiny import tiny_config, tiny_training
 
 

@@ -1,4 +1,4 @@
-"""Training steps of several models, timed side by side (`evaluation.step_time`)."""
+"""Training steps of several models, timed side by side (`timing.interleave`)."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import torch
 
-from deep_delta.evaluation.step_time import StepTime, interleave
+from deep_delta.benchmarks.machine import waiter
+from deep_delta.benchmarks.timing import interleave
 from deep_delta.models.config import DdlConfig
 from deep_delta.models.transformer import DdlTransformer
+from deep_delta.runs.benchmark import StepTime
 from deep_delta.training.config import TrainingConfig
 from deep_delta.training.optimizer import build_optimizer
 from deep_delta.training.step import take_step
@@ -29,22 +31,21 @@ def measure_step_times(
     """
     with torch.random.fork_rng():
         torch.manual_seed(training.seed)
-        steps = {name: _step(config, training, torch.device(device)) for name, config in configs.items()}
-    return interleave(steps, rounds=rounds)
+        models = {name: DdlTransformer(config).to(device) for name, config in configs.items()}
+    steps = {name: training_step(model, training) for name, model in models.items()}
+    return interleave(steps, rounds=rounds, wait=waiter(torch.device(device)))
 
 
-def _step(config: DdlConfig, training: TrainingConfig, device: torch.device) -> Callable[[], None]:
-    model = DdlTransformer(config).to(device)
+def training_step(model: DdlTransformer, training: TrainingConfig) -> Callable[[], None]:
+    """A function that takes one whole step of `model`, always on the same random tokens."""
     optimizer = build_optimizer(model, training)
     loss_of = torch.compile(model.loss) if training.compile else model.loss
     tokens = np.random.default_rng(training.seed).integers(
-        config.vocab_size, size=(training.batch_size, training.seq_len + 1)
+        model.config.vocab_size, size=(training.batch_size, training.seq_len + 1)
     )
     batches = itertools.repeat((tokens[:, :-1].copy(), tokens[:, 1:].copy()))
 
     def step() -> None:
         take_step(loss_of, optimizer, batches, 0, training)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
 
     return step

@@ -1,0 +1,105 @@
+"""All variants of the transformer beside the additive baseline: forward, forward and backward, a training step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, get_args
+
+import torch
+
+from deep_delta.benchmarks.case import Case, Counted, Group, Plan, Setting, Workload, module_workload
+from deep_delta.benchmarks.ceilings import DTYPES
+from deep_delta.benchmarks.suites.tensors import NETWORK
+from deep_delta.benchmarks.training_step import training_step
+from deep_delta.evaluation.flops import flops_per_token
+from deep_delta.models.config import DdlConfig
+from deep_delta.models.transformer import DdlTransformer
+from deep_delta.models.variants import VARIANTS, variant_config
+from deep_delta.runs.benchmark import Phase, Precision
+from deep_delta.training.config import TrainingConfig
+
+QUICK = ("baseline", "ddl", "ddl-cc-ec")
+_SMALL: dict[str, Any] = {"d_model": 256, "num_layers": 6, "num_heads": 4, "vocab_size": 4096, "max_seq_len": 256}
+_124M: dict[str, Any] = {"d_model": 768, "num_layers": 12, "num_heads": 6, "vocab_size": 50304, "max_seq_len": 1024}
+
+
+def plan(setting: Setting) -> Plan:
+    precisions = [one for one in setting.precisions if one not in setting.skipped]
+    skipped = {f"model/*/{one}": why for one, why in setting.skipped.items() if one in setting.precisions}
+    ways = ("eager", "compiled") if setting.compile else ("eager",)
+    return Plan(tuple(_group(setting, precision, way) for precision in precisions for way in ways), skipped=skipped)
+
+
+def fields_of(setting: Setting) -> tuple[str, dict[str, Any], int]:
+    """Name, fields and batch size of the models: size small on a CPU, 124m on a GPU."""
+    return ("124m", _124M, 8) if setting.device.type == "cuda" else ("small", _SMALL, 4)
+
+
+def _group(setting: Setting, precision: Precision, way: str) -> Group:
+    size, fields, batch = fields_of(setting)
+    phases: tuple[Phase, ...] = ("forward_backward",) if setting.quick else ("forward", "forward_backward", "step")
+    cases = tuple(
+        model_case(
+            f"model/{name}/{way}/{precision}/{size}-V4-B{batch}T{config.max_seq_len}",
+            config,
+            batch,
+            precision,
+            phases=phases,
+            compiled=way == "compiled",
+        )
+        for name, config in _models(setting, fields)
+    )
+    return Group(cases, cases[0].name)
+
+
+def _models(setting: Setting, fields: dict[str, Any]) -> Iterator[tuple[str, DdlConfig]]:
+    """Every variant, and each with gates once more for every other way to store its state."""
+    for slug in QUICK if setting.quick else VARIANTS:
+        config = variant_config(slug, **fields)
+        yield slug, config
+        if config.residual == "additive":
+            continue
+        for storage in get_args(DdlConfig.model_fields["state_storage"].annotation):
+            if storage != config.state_storage:
+                yield f"{slug}-{storage}", variant_config(slug, **fields, state_storage=storage)
+
+
+def model_case(
+    name: str,
+    config: DdlConfig,
+    batch: int,
+    precision: Precision,
+    *,
+    phases: tuple[Phase, ...] = ("forward_backward",),
+    compiled: bool = False,
+) -> Case:
+    """The loss of a model on random tokens."""
+
+    def build(device: torch.device) -> Workload:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            model = DdlTransformer(config)
+            tokens = torch.randint(config.vocab_size, (batch, config.max_seq_len + 1))
+        model, tokens = model.to(device), tokens.to(device)
+        sizes = {"batch_size": batch, "seq_len": config.max_seq_len}
+        training = TrainingConfig.model_validate({**sizes, "precision": precision, "compile": compiled})
+        return module_workload(
+            model,
+            {"ids": tokens[:, :-1].contiguous(), "targets": tokens[:, 1:].contiguous()},
+            lambda model, ids, targets: model.loss(ids, targets),
+            autocast=None if precision == "fp32" else DTYPES[precision],
+            compiled=compiled,
+            make_step=(lambda: training_step(model, training)) if "step" in phases else None,
+        )
+
+    tokens = batch * config.max_seq_len
+    flops = flops_per_token(config, config.max_seq_len)
+    return Case(
+        name=name,
+        precision=precision,
+        build=build,
+        tolerance=NETWORK[precision],
+        phases=phases,
+        tokens=tokens,
+        counted=Counted(flops=tokens * flops.forward, training_flops=tokens * flops.training),
+    )

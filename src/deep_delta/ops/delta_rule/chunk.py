@@ -1,0 +1,257 @@
+"""The delta rule over time in chunks, as one differentiable op with its own backward (README.md has the algebra).
+
+Time is cut into chunks, and within a chunk the recurrence is a triangular system. Everything that does not need the
+state is done for all chunks of a segment at once; only the state is carried from chunk to chunk. The op keeps its
+inputs and the state at the start of each segment; the backward goes through the segments in reverse and recomputes the
+rest. It is a `torch.library` custom op, so that a compiled graph holds it whole (`fullgraph=True`).
+"""
+
+# n chunks of a segment, G = B · H rows of heads, C tokens of a chunk, K key and E value dimensions of a head
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from deep_delta.ops.delta_rule.segment import Workspace, store
+from deep_delta.ops.delta_rule.shapes import sequence_bounds
+from deep_delta.ops.delta_rule.system import System
+from deep_delta.ops.direction import compute_dtype
+
+CPU_CHUNK = 32
+"""The most tokens of a chunk on a CPU: 64 would need fewer steps and more arithmetic, and takes a fifth longer."""
+SEGMENT_NUMBERS = 4096 * 64
+"""Numbers of a tensor (tokens × heads × dimensions) that are worked on at once: temporaries stay in the cache."""
+SEGMENT_TOKENS = (256, 1024)
+"""The least and the most tokens of a segment; a state is kept for each."""
+GROUP_HEADS = 16
+"""Heads (B · H) that are worked on at once, so that a batch of chunks is large and a segment long."""
+
+
+def delta_rule(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    beta: Tensor,
+    chunk_size: int = 64,
+    *,
+    initial_state: Tensor | None = None,
+    scale: float,
+    normalize: bool = True,
+    eps: float = 1e-6,
+    cu_seqlens: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """The output and the last state. Shapes as in `deep_delta.chunk_delta_rule`."""
+    o, final_state, _ = torch.ops.deep_delta.chunk_delta_rule(
+        q, k, v, beta, initial_state, cu_seqlens, chunk_size, scale, normalize, eps
+    )
+    return o, final_state
+
+
+class Piece(NamedTuple):
+    """A part of the batch that is scanned by itself: some rows of the batch, or one packed sequence."""
+
+    rows: slice
+    tokens: tuple[int, int]
+    state: slice
+    """Where its state lies along the first axis of the initial and the final state."""
+    slot: int
+    """The first of its segment-start states."""
+
+
+class Plan(NamedTuple):
+    """How the work is cut."""
+
+    chunk: int
+    segment: int
+    """Tokens of a segment: a whole number of chunks."""
+    group: int
+    """Rows of the batch that are scanned together."""
+
+
+def _plan(q: Tensor, v: Tensor, chunk_size: int) -> Plan:
+    B, H, _, K = q.shape
+    chunk = min(chunk_size, CPU_CHUNK) if q.device.type == "cpu" else chunk_size
+    group = min(B, max(1, GROUP_HEADS // H))
+    fitting = SEGMENT_NUMBERS // (group * H * max(K, v.shape[3]))
+    tokens = max(SEGMENT_TOKENS[0], min(SEGMENT_TOKENS[1], fitting))
+    return Plan(chunk, max(1, tokens // chunk) * chunk, group)
+
+
+def _pieces(q: Tensor, cu_seqlens: Tensor | None, plan: Plan) -> Iterator[Piece]:
+    B, _, T, _ = q.shape
+    if cu_seqlens is None:
+        for row in range(0, B, plan.group):
+            rows = slice(row, min(row + plan.group, B))
+            yield Piece(rows, (0, T), rows, 0)
+        return
+    slot = 0
+    for n, (start, end) in enumerate(sequence_bounds(cu_seqlens, T)):
+        yield Piece(slice(0, 1), (start, end), slice(n, n + 1), slot)
+        slot += -(-(end - start) // plan.segment)
+
+
+def _state_dtype(q: Tensor, k: Tensor, v: Tensor, beta: Tensor, initial_state: Tensor | None) -> torch.dtype:
+    return compute_dtype(q, k, v, beta, *(() if initial_state is None else (initial_state,)))
+
+
+def _outputs(
+    q: Tensor, v: Tensor, cu_seqlens: Tensor | None, chunk_size: int, dtype: torch.dtype
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Memory for the output, the final states and the segment-start states (their number without reading values)."""
+    B, H, _, K = q.shape
+    E = v.shape[3]
+    num_states = B if cu_seqlens is None else cu_seqlens.shape[0] - 1
+    most = q.shape[2] // _plan(q, v, chunk_size).segment + (1 if cu_seqlens is None else num_states)
+    return (
+        torch.empty_like(v),
+        v.new_empty((num_states, H, K, E), dtype=dtype),
+        v.new_empty((most, B, H, K, E), dtype=dtype),
+    )
+
+
+@torch.library.custom_op("deep_delta::chunk_delta_rule", mutates_args=())
+def _forward(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    beta: Tensor,
+    initial_state: Tensor | None,
+    cu_seqlens: Tensor | None,
+    chunk_size: int,
+    scale: float,
+    normalize: bool,
+    eps: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    dtype = _state_dtype(q, k, v, beta, initial_state)
+    o, final_state, starts = _outputs(q, v, cu_seqlens, chunk_size, dtype)
+    plan = _plan(q, v, chunk_size)
+    starts.zero_()
+    work = Workspace(q, dtype)
+    with torch.autocast(q.device.type, enabled=False):
+        for piece in _pieces(q, cu_seqlens, plan):
+            S = final_state[piece.state]
+            S.zero_() if initial_state is None else S.copy_(initial_state[piece.state])
+            S = S.view(-1, *S.shape[2:])
+            slot = piece.slot
+            for tokens in _segments(piece, plan.segment):
+                at = (piece.rows, slice(None), tokens)
+                starts[slot, piece.rows] = S.view_as(starts[slot, piece.rows])
+                system = System((q[at], k[at], v[at], beta[at]), plan.chunk, normalize, eps, work)
+                store(system.scan(S, scale), o[at])
+                slot += 1
+    return o, final_state, starts
+
+
+def _segments(piece: Piece, segment: int) -> list[slice]:
+    start, end = piece.tokens
+    return [slice(t, min(t + segment, end)) for t in range(start, end, segment)]
+
+
+@_forward.register_fake
+def _(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    beta: Tensor,
+    initial_state: Tensor | None,
+    cu_seqlens: Tensor | None,
+    chunk_size: int,
+    scale: float,
+    normalize: bool,
+    eps: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    return _outputs(q, v, cu_seqlens, chunk_size, _state_dtype(q, k, v, beta, initial_state))
+
+
+@torch.library.custom_op("deep_delta::chunk_delta_rule_backward", mutates_args=())
+def _backward(
+    grad_o: Tensor | None,
+    grad_final: Tensor | None,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    beta: Tensor,
+    starts: Tensor,
+    cu_seqlens: Tensor | None,
+    chunk_size: int,
+    scale: float,
+    normalize: bool,
+    eps: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    dtype = starts.dtype
+    grads = _gradient_outputs(q, k, v, beta, starts, cu_seqlens)
+    grad_initial = grads[4]
+    plan = _plan(q, v, chunk_size)
+    work = Workspace(q, dtype)
+    with torch.autocast(q.device.type, enabled=False):
+        for piece in _pieces(q, cu_seqlens, plan):
+            grad_S = grad_initial[piece.state]
+            grad_S.zero_() if grad_final is None else grad_S.copy_(grad_final[piece.state])
+            grad_S = grad_S.view(-1, *grad_S.shape[2:])
+            segments = _segments(piece, plan.segment)
+            for slot, tokens in reversed(list(enumerate(segments, piece.slot))):
+                at = (piece.rows, slice(None), tokens)
+                system = System((q[at], k[at], v[at], beta[at]), plan.chunk, normalize, eps, work)
+                if grad_o is None:
+                    upstream = work("o", *system.write.shape).zero_()
+                else:
+                    upstream = work.load("o", grad_o[at], system.k.shape[2]).mul_(scale)
+                found = system.gradients(starts[slot, piece.rows].flatten(0, 1), upstream, grad_S)
+                for grad, out in zip(found, (grads[0], grads[1], grads[2], grads[3].unsqueeze(-1)), strict=True):
+                    if out.dtype == torch.float16:  # near k = 0 the slope is 1/ε, beyond what fp16 can hold
+                        grad.clamp_(-65504.0, 65504.0)
+                    store(grad, out[at])
+    return grads
+
+
+def _gradient_outputs(
+    q: Tensor, k: Tensor, v: Tensor, beta: Tensor, starts: Tensor, cu_seqlens: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    num_states = q.shape[0] if cu_seqlens is None else cu_seqlens.shape[0] - 1
+    state = starts.new_empty((num_states, *starts.shape[2:]))
+    return torch.empty_like(q), torch.empty_like(k), torch.empty_like(v), torch.empty_like(beta), state
+
+
+@_backward.register_fake
+def _(
+    grad_o: Tensor | None,
+    grad_final: Tensor | None,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    beta: Tensor,
+    starts: Tensor,
+    cu_seqlens: Tensor | None,
+    chunk_size: int,
+    scale: float,
+    normalize: bool,
+    eps: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    return _gradient_outputs(q, k, v, beta, starts, cu_seqlens)
+
+
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+    q, k, v, beta, initial_state, cu_seqlens, *options = inputs
+    starts = output[2]
+    ctx.save_for_backward(q, k, v, beta, starts, cu_seqlens)
+    ctx.options = options
+    ctx.state_dtype = None if initial_state is None else initial_state.dtype
+    ctx.mark_non_differentiable(starts)
+    ctx.set_materialize_grads(False)
+
+
+def _gradients(ctx: Any, grad_o: Tensor | None, grad_final: Tensor | None, _: Any) -> tuple[Tensor | None, ...]:
+    if grad_o is None and grad_final is None:
+        return (None,) * 10
+    q, k, v, beta, starts, cu_seqlens = ctx.saved_tensors
+    *grads, grad_initial = torch.ops.deep_delta.chunk_delta_rule_backward(
+        grad_o, grad_final, q, k, v, beta, starts, cu_seqlens, *ctx.options
+    )
+    return *grads, None if ctx.state_dtype is None else grad_initial.to(ctx.state_dtype), *(None,) * 5
+
+
+_forward.register_autograd(_gradients, setup_context=_setup)

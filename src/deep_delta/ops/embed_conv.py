@@ -1,0 +1,81 @@
+"""The convolution that expands an embedding over the value channels."""
+
+# B batch, T time, V value channels, D width, S taps
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from deep_delta.ops import native
+from deep_delta.ops.plain import first_derivative_only, wants_plain
+
+
+def embed_conv(x: Tensor, weight: Tensor) -> Tensor:
+    """X[t, v] = Σ_s weight[s, v] ⊙ x[t − (S − 1) + s], zero before the first token; [B, T, D] → [B, T, V, D].
+
+    weight is [S, V, D]. On a CPU with a compiler it is one pass each way.
+    """
+    if wants_plain() or native.unavailable(x):
+        return plain(x, weight)
+    return _EmbedConv.apply(x, weight)
+
+
+def plain(x: Tensor, weight: Tensor) -> Tensor:
+    """The definition; adds each older tap to the part of the output that it reaches."""
+    weight, x = weight.to(x.dtype), x.unsqueeze(2)
+    out = x * weight[-1]
+    for age, tap_VD in enumerate(reversed(weight[:-1].unbind(0)), start=1):
+        if age < x.shape[1]:
+            out = out + F.pad(x[:, :-age] * tap_VD, (0, 0, 0, 0, age, 0))
+    return out
+
+
+class _Arguments(ctypes.Structure):
+    """The `EmbedConv` of embed_conv.c."""
+
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("batch", "time", "channels", "width", "taps", "is_bf16", "threads")),
+        *((name, ctypes.c_void_p) for name in ("embedded", "weight", "expanded", "grad_embedded", "grad_weight")),
+    )
+
+
+def _arguments(x: Tensor, weight: Tensor) -> _Arguments:
+    (B, T, D), (S, V, _) = x.shape, weight.shape
+    return _Arguments(B, T, V, D, S, x.dtype == torch.bfloat16, torch.get_num_threads())
+
+
+class _EmbedConv(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        out = x.new_empty(*x.shape[:2], weight.shape[1], x.shape[2])
+        native.call(
+            "ddl_embed_conv",
+            _arguments(x, weight),
+            embedded=native.rows(x, x.dtype),
+            weight=native.rows(weight),
+            expanded=out,
+        )
+        return out
+
+    @staticmethod
+    @first_derivative_only
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        x, weight = ctx.saved_tensors
+        grad_x = x.new_empty(x.shape)
+        grad_weight = torch.zeros(torch.get_num_threads(), *weight.shape, dtype=torch.float64)
+        native.call(
+            "ddl_embed_conv_backward",
+            _arguments(x, weight),
+            embedded=native.rows(x, x.dtype),
+            weight=native.rows(weight),
+            expanded=native.rows(grad, x.dtype),
+            grad_embedded=grad_x,
+            grad_weight=grad_weight,
+        )
+        return grad_x, grad_weight.sum(0).to(weight.dtype)

@@ -1,0 +1,32 @@
+"""When an operator is left to PyTorch, as plain operations that autograd and Inductor see into; and when it must be."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from deep_delta.ops.dispatch import ENVIRONMENT
+
+
+def wants_plain() -> bool:
+    """True while compiling (Inductor fuses plain operations), and where the environment asks for the reference."""
+    return torch.compiler.is_compiling() or os.environ.get(ENVIRONMENT) == "reference"
+
+
+def first_derivative_only(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """Mark a hand-written backward that cannot itself be differentiated: with `create_graph` it refuses."""
+
+    @functools.wraps(backward)
+    def checked(ctx: Any, *grads: Any) -> Any:
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                f"a hand-written backward has no second derivative (create_graph=True); set {ENVIRONMENT}=reference "
+                "for plain operations, which have"
+            )
+        return backward(ctx, *grads)
+
+    return checked

@@ -1,0 +1,105 @@
+"""The step as a C kernel (`ops/native/stream_step.c`): one pass over the state each way."""
+
+# B batch, T time, V value channels, D width, S taps, P heads
+
+from __future__ import annotations
+
+import ctypes
+
+import torch
+from torch import Tensor
+
+from deep_delta.ops.native import call, rows
+from deep_delta.ops.stream_step.arguments import StepArguments
+from deep_delta.ops.stream_step.op import Forward, Gradients, Kernels, Saved
+
+_INTEGERS = ("batch", "time", "channels", "width", "taps", "heads", "kind", "threads")
+_POINTERS = (
+    "state", "k", "v", "beta", "read", "gain", "head_rows", "x", "c", "new_state",
+    "scores", "delta", "inverse_norm", "inverse_rms",
+    "grad_new_state", "grad_x", "grad_c", "grad_scores",
+    "grad_state", "grad_k", "grad_v", "grad_beta", "rebuilt", "grad_weights",
+)  # fmt: skip
+
+
+class _Step(ctypes.Structure):
+    """The `Step` of stream_step.c."""
+
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in _INTEGERS),
+        ("eps", ctypes.c_double),
+        ("norm_eps", ctypes.c_double),
+        ("state_is_bf16", ctypes.c_int64),
+        ("saved_is_bf16", ctypes.c_int64),
+        *((name, ctypes.c_void_p) for name in _POINTERS),
+    )
+
+
+def forward(step: StepArguments) -> Forward:
+    state, dtype = step.state, step.state.dtype
+    B, T, V, D = state.shape
+    P = 0 if step.heads is None else len(step.heads)
+    additive = step.v is None
+    out = Forward(
+        torch.empty(state.shape, dtype=dtype),
+        torch.empty(0 if step.read is None else (B, T, D), dtype=dtype),
+        torch.empty((B, T, D), dtype=dtype),
+        torch.empty((B, T, P) if P else 0),
+        torch.empty(0 if additive else (B, T, V)),
+        torch.empty(0 if additive else (B, T, 1)),
+        torch.empty((B, T, 1)),
+    )
+    call(
+        "ddl_stream_step_forward",
+        _Step(
+            B, T, V, D, 0 if step.read is None else len(step.read), P, 0 if additive else 1 + step.erase,
+            torch.get_num_threads(), step.eps, step.norm_eps, dtype == torch.bfloat16,
+        ),
+        state=rows(state, dtype), k=rows(step.k, dtype), v=rows(step.v), beta=rows(step.beta),
+        read=rows(step.read), gain=rows(step.gain), head_rows=rows(step.heads),
+        x=out.x, c=out.c, new_state=out.state, scores=out.scores,
+        delta=out.delta, inverse_norm=out.inverse_norm, inverse_rms=out.inverse_rms,
+    )  # fmt: skip
+    return out
+
+
+def backward(
+    saved: Saved, grad_state: Tensor | None, grad_x: Tensor | None, grad_c: Tensor | None, grad_scores: Tensor | None
+) -> Gradients:
+    B, T, V, D = saved.state.shape
+    S = 0 if saved.read is None else len(saved.read)
+    P = 0 if saved.heads is None else len(saved.heads)
+    threads = min(torch.get_num_threads(), B * T)
+    additive, dtype = saved.beta is None, saved.dtype
+    weights = torch.zeros(threads, (S * V + 1 + P) * D, dtype=torch.float64)
+    state, k = torch.empty((B, T, V, D), dtype=dtype), torch.empty((B, T, D), dtype=dtype)
+    v, beta = torch.empty(0 if additive else (B, T, V)), torch.empty(0 if additive else (B, T, 1))
+    rebuilt = torch.empty((B, T, V, D) if saved.rebuild else 0)
+    call(
+        "ddl_stream_step_backward",
+        _Step(
+            B, T, V, D, S, P, 0 if additive else 1 + saved.erase,
+            torch.get_num_threads(), 0.0, 0.0, dtype == torch.bfloat16, saved.state.dtype == torch.bfloat16,
+        ),
+        new_state=rows(saved.state, saved.state.dtype), k=rows(saved.k, dtype), beta=rows(saved.beta),
+        read=rows(saved.read), gain=rows(saved.gain), head_rows=rows(saved.heads), x=rows(saved.x, dtype),
+        delta=saved.delta, inverse_norm=saved.inverse_norm, inverse_rms=saved.inverse_rms,
+        grad_new_state=rows(grad_state, dtype), grad_x=rows(grad_x, dtype), grad_c=rows(grad_c, dtype),
+        grad_scores=rows(grad_scores),
+        grad_state=state, grad_k=k, grad_v=v, grad_beta=beta, rebuilt=rebuilt, grad_weights=weights,
+    )  # fmt: skip
+    total = weights.sum(0).float()
+    read, gain, heads = total[: S * V * D], total[S * V * D : (S * V + 1) * D], total[(S * V + 1) * D :]
+    return Gradients(
+        state,
+        k.to(saved.k.dtype),
+        v,
+        beta,
+        read.view(S, V, D).clone() if S else torch.empty(0),
+        gain.clone(),
+        heads.view(P, D) * saved.gain.float() if P else torch.empty(0),
+        rebuilt,
+    )
+
+
+KERNELS = Kernels(forward, backward)
