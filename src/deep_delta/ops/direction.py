@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
+
+from deep_delta.ops.plain import first_derivative_only, wants_plain
 
 
 def compute_dtype(*tensors: Tensor) -> torch.dtype:
@@ -26,11 +30,43 @@ def direction_norm(k: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     return scale, (square + (square == 0)).sqrt()
 
 
+def inverse_norm(k: Tensor, eps: float) -> Tensor:
+    """1/√(Σk² + ε²), [..., 1] in k's dtype, with no square out of range; 0 for k = 0 with ε = 0.
+
+    In fp32 the sum is taken in fp64, whose range holds any square of fp32; where there is no fp64, by `direction_norm`.
+    """
+    if k.dtype == torch.float64 or k.device.type == "mps":
+        scale, norm = direction_norm(k, eps)
+        return 1.0 / scale / norm
+    norm = torch.linalg.vector_norm(k, dim=-1, keepdim=True, dtype=torch.float64)
+    square = norm.square() + eps * eps
+    return (square + (square == 0)).rsqrt().to(k.dtype)
+
+
 def normalize_direction(k: Tensor, eps: float = 1e-6) -> Tensor:
     """k · rsqrt(Σk² + ε²), over the last axis, in fp32 at least (fp64 stays fp64).
 
     The result has norm ‖k‖/√(‖k‖² + ε²): 1 to rounding for any ‖k‖ well above ε, and 0 for k = 0.
     """
     k = k.to(compute_dtype(k))
-    scale, norm = direction_norm(k, eps)
-    return k / scale / norm
+    if wants_plain():
+        return k * inverse_norm(k, eps)
+    return _Normalize.apply(k, eps)
+
+
+class _Normalize(torch.autograd.Function):
+    """Keeps k and one number a row; dk̃ = (dk − k (k · dk)) / √(Σk̃² + ε²)."""
+
+    @staticmethod
+    def forward(ctx: Any, k: Tensor, eps: float) -> Tensor:
+        inverse = inverse_norm(k, eps)
+        ctx.save_for_backward(k, inverse)
+        return k * inverse
+
+    @staticmethod
+    @first_derivative_only
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        k, inverse = ctx.saved_tensors
+        unit = k * inverse
+        along = (unit * grad).sum(-1, keepdim=True)
+        return torch.addcmul(grad, unit, along, value=-1).mul_(inverse), None

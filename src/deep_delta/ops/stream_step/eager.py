@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from deep_delta.ops.direction import direction_norm
+from deep_delta.ops.direction import inverse_norm
 from deep_delta.ops.stream_step.arguments import StepArguments
 from deep_delta.ops.stream_step.op import Forward, Gradients, Kernels, Saved
 from deep_delta.ops.stream_step.reference import read_state
@@ -64,16 +64,6 @@ def backward(
         pull_VD.to(saved.dtype), within(grad_k, saved.k.dtype), grad_v, grad_beta, grad_read, grad_gain, grad_heads,
         rebuilt,
     )  # fmt: skip
-
-
-def inverse_norm(k: Tensor, eps: float) -> Tensor:
-    """1/√(Σk² + ε²), [..., 1], with no square out of range; 0 for k = 0 and ε = 0."""
-    if k.dtype == torch.float64:
-        scale, norm = direction_norm(k, eps)
-        return 1.0 / scale / norm
-    norm = torch.linalg.vector_norm(k, dim=-1, keepdim=True, dtype=torch.float64)
-    square = norm.square() + eps * eps
-    return (square + (square == 0)).rsqrt().to(k.dtype)
 
 
 def within(grad: Tensor, dtype: torch.dtype) -> Tensor:
