@@ -16,7 +16,7 @@ from deep_delta.ops import delta_update
 from deep_delta.ops.stream_step import BACKENDS, explain_stream_step, stream_step
 from tests.tolerances import TOLERANCE, relative_error
 
-NAMES = [backend.name for backend in BACKENDS]
+NAMES = [backend.name for backend in BACKENDS if backend.name != "compiled"]  # the eager one, after a long wait
 HAND_WRITTEN = [name for name in NAMES if name != "reference"]
 DTYPES = [torch.float64, torch.float32, torch.bfloat16]
 
@@ -225,6 +225,18 @@ def test_rebuilding_keeps_one_state_however_many_steps(backend: str) -> None:
     assert saved_states(False, 6) == saved_states(False, 3)
 
 
+@pytest.mark.parametrize("S", [1, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Inductor's own
+def test_compiled_regions_equal_the_eager_step(S: int) -> None:
+    available("compiled", torch.float32)
+    operands = chain_operands(S=S)
+    expected = torch.autograd.grad(chain("eager", False, operands), list(operands.values()))
+    for actual, wanted in zip(
+        torch.autograd.grad(chain("compiled", False, operands), list(operands.values())), expected, strict=True
+    ):
+        assert relative_error(actual, wanted) <= 1e-5
+
+
 def test_an_inner_state_cannot_be_differentiated_without_the_last() -> None:
     operands = chain_operands()
     step = stream_step(**operands, keep=False, backend="eager")
@@ -281,6 +293,7 @@ def test_its_parts_are_the_operators_of_their_names() -> None:
         ({"state": torch.zeros(2, 4, 16)}, r"state must be \[B, T, V, D\].*\(2, 4, 16\)"),
         ({"k": torch.zeros(2, 6, 15)}, r"k must be \(2, 6, 16\).*\(2, 6, 15\)"),
         ({"v": None}, "v and beta come together"),
+        ({"v": None, "beta": None}, "an additive step has one value channel"),
         ({"v": torch.zeros(2, 6, 3)}, r"v must be \(2, 6, 4\)"),
         ({"beta": torch.zeros(2, 6)}, r"beta must be \(2, 6, 1\)"),
         ({"read": None}, "4 value channels needs a read weight"),

@@ -19,7 +19,7 @@ from torch import Tensor
 from deep_delta.errors import BackendError
 
 ENVIRONMENT = "DEEP_DELTA_BACKEND"
-NAMES = frozenset({"auto", "reference", "fused", "eager", "native", "triton", "chunk", "fla"})
+NAMES = frozenset({"auto", "reference", "fused", "eager", "compiled", "native", "triton", "chunk", "fla"})
 """Every backend name of any operator."""
 _log = logging.getLogger("deep_delta")
 _said: set[tuple[str, str, str]] = set()

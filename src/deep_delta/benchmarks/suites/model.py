@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any, get_args
 
 import torch
+from torch import Tensor
 
 from deep_delta.benchmarks.case import Case, Counted, Group, Plan, Setting, Workload, module_workload
 from deep_delta.benchmarks.ceilings import DTYPES
+from deep_delta.benchmarks.correctness import reference_backends
 from deep_delta.benchmarks.suites.tensors import NETWORK
 from deep_delta.benchmarks.training_step import training_step
 from deep_delta.evaluation.flops import flops_per_token
@@ -19,6 +22,7 @@ from deep_delta.runs.benchmark import Phase, Precision
 from deep_delta.training.config import TrainingConfig
 
 QUICK = ("baseline", "ddl", "ddl-cc-ec")
+PLAIN = "-plain"
 _SMALL: dict[str, Any] = {"d_model": 256, "num_layers": 6, "num_heads": 4, "vocab_size": 4096, "max_seq_len": 256}
 _124M: dict[str, Any] = {"d_model": 768, "num_layers": 12, "num_heads": 6, "vocab_size": 50304, "max_seq_len": 1024}
 
@@ -46,17 +50,22 @@ def _group(setting: Setting, precision: Precision, way: str) -> Group:
             precision,
             phases=phases,
             compiled=way == "compiled",
+            plain=name.endswith(PLAIN),
         )
         for name, config in _models(setting, fields)
+        if way == "eager" or not name.endswith(PLAIN)
     )
     return Group(cases, cases[0].name)
 
 
 def _models(setting: Setting, fields: dict[str, Any]) -> Iterator[tuple[str, DdlConfig]]:
-    """Every variant, and each with gates once more for every other way to store its state."""
+    """Every variant, and each with gates once more for every other way to store its state; two of them once more in
+    plain PyTorch operations, which is what the project's own operators are worth."""
     for slug in QUICK if setting.quick else VARIANTS:
         config = variant_config(slug, **fields)
         yield slug, config
+        if slug in ("baseline", "ddl-cc-ec") and not setting.quick:
+            yield slug + PLAIN, config
         if config.residual == "additive":
             continue
         for storage in get_args(DdlConfig.model_fields["state_storage"].annotation):
@@ -72,8 +81,13 @@ def model_case(
     *,
     phases: tuple[Phase, ...] = ("forward_backward",),
     compiled: bool = False,
+    plain: bool = False,
 ) -> Case:
-    """The loss of a model on random tokens."""
+    """The loss of a model on random tokens; `plain` by the operators' definitions."""
+
+    def loss(model: DdlTransformer, ids: Tensor, targets: Tensor) -> Tensor:
+        with reference_backends() if plain else nullcontext():
+            return model.loss(ids, targets)
 
     def build(device: torch.device) -> Workload:
         with torch.random.fork_rng(devices=[]):
@@ -86,10 +100,10 @@ def model_case(
         return module_workload(
             model,
             {"ids": tokens[:, :-1].contiguous(), "targets": tokens[:, 1:].contiguous()},
-            lambda model, ids, targets: model.loss(ids, targets),
+            loss,
             autocast=None if precision == "fp32" else DTYPES[precision],
             compiled=compiled,
-            make_step=(lambda: training_step(model, training)) if "step" in phases else None,
+            make_step=(lambda: training_step(model, training)) if "step" in phases and not plain else None,
         )
 
     tokens = batch * config.max_seq_len
@@ -99,7 +113,7 @@ def model_case(
         precision=precision,
         build=build,
         tolerance=NETWORK[precision],
-        phases=phases,
+        phases=tuple(phase for phase in phases if phase != "step" or not plain),
         tokens=tokens,
         counted=Counted(flops=tokens * flops.forward, training_flops=tokens * flops.training),
     )

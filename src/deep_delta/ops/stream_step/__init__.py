@@ -12,7 +12,7 @@ from torch import Tensor
 from deep_delta.ops import device_kernels
 from deep_delta.ops.dispatch import Backend, Choice, resolve
 from deep_delta.ops.native import unavailable
-from deep_delta.ops.stream_step import eager, native, op, reference
+from deep_delta.ops.stream_step import compiled, eager, native, op, reference
 from deep_delta.ops.stream_step.arguments import StepArguments, StepOutput, check_step
 
 __all__ = ["BACKENDS", "StepOutput", "explain_stream_step", "stream_step"]
@@ -23,7 +23,7 @@ def _reference(step: StepArguments, carry: Tensor | None, keep: bool) -> StepOut
     return out if keep else out._replace(carry=out.state.new_zeros(1).expand(out.state.shape))
 
 
-op.KERNELS.update(eager=eager.KERNELS, native=native.KERNELS)
+op.KERNELS.update(eager=eager.KERNELS, compiled=compiled.KERNELS, native=native.KERNELS)
 op.KERNELS["triton"] = op.Kernels(
     device_kernels.when_called("deep_delta.ops.stream_step.triton", "forward"),
     device_kernels.when_called("deep_delta.ops.stream_step.triton", "backward"),
@@ -47,6 +47,7 @@ BACKENDS = (
         unavailable,
         lambda state: "a C kernel, one pass over the state each way" if state.device.type == "cpu" else None,
     ),
+    Backend("compiled", functools.partial(op.run, "compiled"), compiled.unavailable),
     Backend("eager", functools.partial(op.run, "eager"), preferred=lambda _: "one op with its own backward"),
 )
 """In the order in which "auto" asks them."""
@@ -100,6 +101,8 @@ def stream_step(
         BackendError: the backend is unknown or cannot run here; the message says why.
     """
     step = check_step(state, k, v, beta, read, gain, heads, erase, eps, norm_eps)
+    if backend == "auto" and not keep and torch.compiler.is_compiling():
+        backend = "triton" if state.is_cuda else "eager"  # the definition would let Inductor store every state
     return resolve("stream_step", BACKENDS, backend, state).backend.run(step, carry, keep)
 
 

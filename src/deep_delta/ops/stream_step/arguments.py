@@ -71,6 +71,8 @@ def check_step(
             raise ValueError(
                 f"{name} must be {shape} beside state {tuple(state.shape)}, got {tuple(present[name].shape)}"
             )
+    if v is None and channels != 1:
+        raise ValueError(f"an additive step has one value channel, got state {tuple(state.shape)}")
     if read is None and channels != 1:
         raise ValueError(f"a state of {channels} value channels needs a read weight [S, V, D]")
     if read is not None and (read.ndim != 3 or not len(read) or tuple(read.shape[1:]) != (channels, width)):
