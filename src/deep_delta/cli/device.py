@@ -56,4 +56,4 @@ def keep_freed_memory() -> None:
     if mallopt is not None:
         trim_threshold, mmap_threshold = -1, -3
         mallopt(trim_threshold, 2**31 - 1)
-        mallopt(mmap_threshold, 2**26)
+        mallopt(mmap_threshold, 2**28)
