@@ -106,3 +106,10 @@ def test_the_picture_of_the_update_is_what_its_script_draws():
     script = f"import runpy; print(runpy.run_path({str(source)!r})['picture'](), end='')"
     done = subprocess.run([sys.executable, "-X", "utf8", "-c", script], capture_output=True, check=True)
     assert done.stdout.decode() == drawn.read_text(encoding="utf-8")
+
+
+def test_rebuilt_states(run):
+    errors = dict(re.findall(r"^(\w+ \w+) +error (\S+)", run("rebuilt_states.py"), re.MULTILINE))
+    assert set(errors) == {"fp32 stored", "fp32 rebuilt", "bf16 stored", "bf16 rebuilt"}
+    assert float(errors["fp32 rebuilt"]) < 1e-5
+    assert float(errors["bf16 rebuilt"]) < 1.5 * float(errors["bf16 stored"])

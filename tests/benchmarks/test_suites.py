@@ -90,6 +90,7 @@ def test_operators_and_parts_are_right_at_a_small_size(precision):
         normalization._direction(precision, flat),
     ]
     available = [case for group in groups for case in group.cases if case.unavailable(CPU) is None]
+    available = [case for case in available if "/compiled/" not in case.name]  # seconds a shape
     for case in available:
         assert largest_error(case.build(CPU))[0] <= case.tolerance, case.name
 

@@ -28,7 +28,7 @@ class Planted:
 
     def run(self, *args, **options):
         self.machine.now += self.seconds
-        return update.fused.delta_update(*args, **options) + self.error
+        return update.op.run("fused", *args, **options) + self.error
 
     def reference(self, *args, **options):
         self.machine.now += 1.0

@@ -274,6 +274,17 @@ def test_threads_share_sequences_without_a_seam(backend: str, threads: int) -> N
             assert relative_error(actual, expected, least=1.0) <= 1e-6
 
 
+@pytest.mark.parametrize("backend", NAMES)
+def test_autocast_does_not_reach_inside(backend: str) -> None:
+    available(backend, torch.float32)
+    operands = chain_operands()
+    expected = stream_step(**operands, backend=backend)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = stream_step(**operands, backend=backend)
+    for actual, wanted in zip(found[:4], expected[:4], strict=True):
+        assert actual.equal(wanted)
+
+
 def test_its_parts_are_the_operators_of_their_names() -> None:
     operands = chain_operands(S=4)
     out = stream_step(**operands)

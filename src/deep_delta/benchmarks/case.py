@@ -81,6 +81,8 @@ class Group:
     cases: tuple[Case, ...]
     relative_to: str | None = None
     """the name of the case that the others are relative to; None where ratios would mean nothing"""
+    keeps_memory: bool = False
+    """measured as training runs, which keeps freed memory; the others with the system's own allocator"""
 
 
 @dataclass(frozen=True)

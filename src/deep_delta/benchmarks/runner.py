@@ -25,6 +25,7 @@ from deep_delta.benchmarks.memory import peak_bytes, saved_bytes
 from deep_delta.benchmarks.timing import Clock, interleave
 from deep_delta.errors import ConfigError
 from deep_delta.runs.benchmark import Benchmark, BenchmarkRow, Ceiling, Phase, StepTime, Unmeasured
+from deep_delta.training.memory import keep_freed_memory
 from deep_delta.training.provenance import origin
 
 _ATTEMPTS = 3  # to be left alone for as long as a measurement takes
@@ -61,7 +62,9 @@ class Runner:
         ceilings, unmeasured = self._ceilings(plan)
         rows: list[BenchmarkRow] = []
         unmeasured += [Unmeasured(name=name, reason=why, kind="skipped") for name, why in plan.skipped.items()]
-        for done, group in enumerate(plan.groups):
+        for done, group in enumerate(sorted(plan.groups, key=lambda group: group.keeps_memory)):
+            if group.keeps_memory:  # for the rest of the process
+                keep_freed_memory()
             self.report(done, len(plan.groups), group.cases[0].name)
             found, missing = self._group(group)
             rows += found

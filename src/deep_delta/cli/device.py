@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
-import os
 import re
-import sys
 from typing import TYPE_CHECKING
 
 from deep_delta.cli.suggest import did_you_mean
@@ -25,35 +22,23 @@ def check_device_name(name: str) -> None:
         raise ConfigError(f"unknown device {name!r}{hint}; use auto, cpu, cuda, cuda:N, mps or xpu")
 
 
-def resolve_device(name: str) -> torch.device:
+def resolve_device(name: str, *, trains: bool = True) -> torch.device:
     """The device of this name; `auto` is the first CUDA device where there is one that works, else the CPU.
 
+    Where this process is for a model's steps on a CPU (`trains`), it keeps the memory that they free.
     `BackendError` with the reason when it is not there or refuses a small allocation.
     """
     import torch
 
+    from deep_delta.training.memory import keep_freed_memory
+
     check_device_name(name)
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cpu":
+    if name == "cpu" and trains:
         keep_freed_memory()
     try:
         return torch.empty(1, device=name).device
     except (RuntimeError, AssertionError) as error:
         reason = str(error).strip().splitlines()[0]
         raise BackendError(f"device {name} is not available here: {reason} (PyTorch {torch.__version__})") from None
-
-
-def keep_freed_memory() -> None:
-    """Let this process reuse the memory that it frees (glibc), where its user has not said otherwise.
-
-    By default a training step's tensors go back to the system and come again as fresh pages, thousands of page faults a
-    step: seen at 5–10 % of a small model's step.
-    """
-    if sys.platform != "linux" or any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ):
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        trim_threshold, mmap_threshold = -1, -3
-        mallopt(trim_threshold, 2**31 - 1)
-        mallopt(mmap_threshold, 2**28)

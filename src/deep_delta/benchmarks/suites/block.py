@@ -47,7 +47,7 @@ def _residuals(setting: Setting, precision: Precision) -> Group:
         tokens = batch * fields["max_seq_len"]
         return Case(name, precision, partial(build, V), NETWORK[precision], tokens=tokens)
 
-    return Group(tuple(case(V) for V in ((4,) if setting.quick else (1, 4, 8))))
+    return Group(tuple(case(V) for V in ((4,) if setting.quick else (1, 4, 8))), keeps_memory=True)
 
 
 def _blocks(setting: Setting, precision: Precision, way: str) -> Group:
@@ -59,7 +59,7 @@ def _blocks(setting: Setting, precision: Precision, way: str) -> Group:
         )
         for slug in (QUICK if setting.quick else VARIANTS)
     )
-    return Group(cases, cases[0].name)
+    return Group(cases, cases[0].name, keeps_memory=True)
 
 
 def _block(name: str, slug: str, fields: dict[str, Any], batch: int, precision: Precision) -> Case:

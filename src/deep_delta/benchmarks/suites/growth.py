@@ -41,7 +41,8 @@ def _layers(setting: Setting, sizes: Sequence[int]) -> tuple[Group, GrowthPlan]:
     for layers in sizes:
         config = variant_config(_SLUG, **{**fields, "num_layers": layers})
         cases[layers] = model_case(f"growth/layers/{_SLUG}/eager/fp32/L{layers}", config, batch, "fp32")
-    return _part(f"growth/layers/{_SLUG}", "layers", cases)
+    group, growth = _part(f"growth/layers/{_SLUG}", "layers", cases)
+    return replace(group, keeps_memory=True), growth
 
 
 def _part(name: str, axis: str, cases: dict[int, Case]) -> tuple[Group, GrowthPlan]:

@@ -55,7 +55,7 @@ def _group(setting: Setting, precision: Precision, way: str) -> Group:
         for name, config in _models(setting, fields)
         if way == "eager" or not name.endswith(PLAIN)
     )
-    return Group(cases, cases[0].name)
+    return Group(cases, cases[0].name, keeps_memory=True)
 
 
 def _models(setting: Setting, fields: dict[str, Any]) -> Iterator[tuple[str, DdlConfig]]:

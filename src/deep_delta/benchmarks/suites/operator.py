@@ -39,8 +39,10 @@ class Operator:
     """the sizes at which fp64 is affordable"""
 
     def groups(self, setting: Setting) -> list[Group]:
+        """Backends that Inductor compiles, for every shape anew, are left out unless compiling is asked for."""
         settings = [(precision, sizes) for precision in setting.precisions for sizes in self.shapes(setting)]
-        return [self.group("operator", precision, sizes) for precision, sizes in settings]
+        names = [backend.name for backend in self.backends if setting.compile or backend.name != "compiled"]
+        return [self.group("operator", precision, sizes, names) for precision, sizes in settings]
 
     def group(self, suite: str, precision: Precision, sizes: Sizes, names: Sequence[str] | None = None) -> Group:
         """All backends, or those of some `names` ("auto" among them), at one precision and size."""
@@ -58,7 +60,7 @@ class Operator:
 
         def unavailable(device: torch.device) -> str | None:
             asked = {one.name: one.unavailable for one in self.backends}.get(backend)
-            return None if asked is None else asked(torch.empty(1, dtype=DTYPES[precision], device=device))
+            return None if asked is None else asked(torch.empty(1, 1, 1, 1, dtype=DTYPES[precision], device=device))
 
         return Case(
             name=f"{suite}/{self.name}/{backend}/{precision}/{shape_name(sizes)}",

@@ -101,9 +101,12 @@ def stream_step(
         BackendError: the backend is unknown or cannot run here; the message says why.
     """
     step = check_step(state, k, v, beta, read, gain, heads, erase, eps, norm_eps)
-    if backend == "auto" and not keep and torch.compiler.is_compiling():
+    rebuilds = not keep or carry is not None
+    if backend == "auto" and rebuilds and torch.compiler.is_compiling():
         backend = "triton" if state.is_cuda else "eager"  # the definition would let Inductor store every state
-    return resolve("stream_step", BACKENDS, backend, state).backend.run(step, carry, keep)
+    run = resolve("stream_step", BACKENDS, backend, state).backend.run
+    with torch.autocast(state.device.type, enabled=False):  # the precision is told by the operands
+        return run(step, carry, keep)
 
 
 def explain_stream_step(state: Tensor, backend: str = "auto") -> Choice:

@@ -6,13 +6,16 @@ import functools
 import os
 import shutil
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from deep_delta.ops.stream_step import eager
-from deep_delta.ops.stream_step.op import Kernels
+from deep_delta.ops.stream_step.arguments import StepArguments
+from deep_delta.ops.stream_step.op import Forward, Gradients, Kernels, Saved
+
+Operands = TypeVar("Operands", StepArguments, Saved)
 
 
 def unavailable(state: Tensor) -> str | None:
@@ -24,12 +27,22 @@ def unavailable(state: Tensor) -> str | None:
 
 @functools.cache
 def _region(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compiled when it is first called: some 10 s the first time, less from PyTorch's cache. Past PyTorch's limit of
-    recompilations it runs as it is."""
+    """Compiled when it is first called: some 10 s the first time, less from PyTorch's cache. Beyond PyTorch's limit of
+    recompilations (8 kinds of operands) it runs as it is."""
     return torch.compile(function)
 
 
-KERNELS = Kernels(
-    lambda step: _region(eager.forward)(step),
-    lambda saved, *grads: _region(eager.backward)(saved, *grads),
-)
+def _forward(step: StepArguments) -> Forward:
+    return _region(eager.forward)(_detached(step))
+
+
+def _backward(saved: Saved, *grads: Tensor | None) -> Gradients:
+    return _region(eager.backward)(_detached(saved), *grads)
+
+
+def _detached(operands: Operands) -> Operands:
+    """Without their history, which is the surrounding op's."""
+    return type(operands)(*(one.detach() if isinstance(one, Tensor) else one for one in operands))  # type: ignore[arg-type]
+
+
+KERNELS = Kernels(_forward, _backward)
