@@ -56,12 +56,12 @@ def test_a_library_is_built_once_and_a_damaged_one_again(machine: Path, monkeypa
         pytest.skip(reason)
     (built,) = machine.glob("*.so")
     whole, made = built.read_bytes(), built.stat().st_mtime_ns
-    assert native._build("cc", True) == built
+    assert native._build(["cc"], True) == built
     assert built.stat().st_mtime_ns == made
     other = Path(built.parent, "other")
     other.write_bytes(whole[: len(whole) // 2])
     other.replace(built)  # a new file: the one in use stays as it is
-    assert native._build("cc", True) == built
+    assert native._build(["cc"], True) == built
     assert built.read_bytes() == whole
     assert sorted(file.suffix for file in machine.iterdir()) == [".sha256", ".so"]
 

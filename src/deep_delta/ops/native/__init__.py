@@ -12,10 +12,12 @@ import functools
 import hashlib
 import logging
 import os
+import platform
+import shlex
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -68,26 +70,27 @@ def rows(tensor: Tensor | None, dtype: torch.dtype = torch.float32) -> Tensor | 
 @functools.cache
 def _library() -> ctypes.CDLL | str:
     """The compiled kernels, or the reason in words why there are none."""
-    compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-    if compiler is None or shutil.which(compiler) is None:
+    named = shlex.split(os.environ.get("CC", ""))
+    compiler = named or next(([name] for name in ("cc", "gcc", "clang") if shutil.which(name)), [])
+    if not compiler or shutil.which(compiler[0]) is None:
         return "there is no C compiler (cc, gcc or clang, or the one that CC names)"
     failure = ""
     for openmp in (True, False) if torch.backends.openmp.is_available() else (False,):
         try:
             return ctypes.CDLL(str(_build(compiler, openmp)))
         except subprocess.CalledProcessError as error:
-            failure = f"{compiler} failed: {(error.stderr.strip() or str(error)).splitlines()[-1]}"
+            failure = f"{compiler[0]} failed: {(error.stderr.strip() or str(error)).splitlines()[-1]}"
         except (OSError, subprocess.TimeoutExpired, StorageError) as error:
             failure = f"the kernels could not be built: {error}"
     return failure
 
 
-def _build(compiler: str, openmp: bool) -> Path:
+def _build(compiler: Sequence[str], openmp: bool) -> Path:
     """Compile into the cache, unless the same sources, flags and compiler have been before."""
     compile_flags = [*FLAGS, *(["-fopenmp"] if openmp else [])]
-    version = _run(compiler, "--version")
+    version = _run(*compiler, "--version")
     sources = sorted(_HERE.glob("*.[ch]"))
-    key = "\0".join((*(source.read_text() for source in sources), *compile_flags, version))
+    key = "\0".join((*(source.read_text() for source in sources), *compile_flags, version, platform.machine()))
     built = cache_folder() / "native" / f"kernels-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
     stamp = built.with_suffix(".sha256")
     if stamp.exists() and built.exists() and stamp.read_text() == _sha256(built):
@@ -98,14 +101,14 @@ def _build(compiler: str, openmp: bool) -> Path:
         for source in sources:
             if source.suffix == ".c":
                 objects.append(f"{folder}/{source.stem}.o")
-                _run(compiler, *compile_flags, "-c", str(source), "-o", objects[-1])
+                _run(*compiler, *compile_flags, "-c", str(source), "-o", objects[-1])
         linked = Path(folder, built.name)
         # linked without naming an OpenMP library: a second one in the process would fight the first for the cores
-        _run(compiler, "-shared", *objects, "-o", str(linked), "-lm")
+        _run(*compiler, "-shared", *objects, "-o", str(linked), "-lm")
         Path(folder, "stamp").write_text(_sha256(linked))
         linked.rename(built)  # whole or not at all, also when two processes build at once
         Path(folder, "stamp").rename(stamp)
-    _log.info("compiled %s with %s", built, compiler)
+    _log.info("compiled %s with %s", built, compiler[0])
     return built
 
 
