@@ -26,13 +26,26 @@ DEVICES = [
 ]
 
 
-def run_cases(device: str, marker: str) -> None:
+def run_cases(device: str, marker: str, names: str = "") -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     environment.pop("TRITON_INTERPRET", None)
     if device == "interpreter":
         environment |= {"TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""}
     cases = Path(__file__).with_name("triton_cases.py")
-    command = [sys.executable, "-m", "pytest", str(cases), "-m", marker, "-p", "no:cacheprovider", "-p", "no:xdist"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        str(cases),
+        "-m",
+        marker,
+        "-k",
+        names,
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:xdist",
+    ]
     root = Path(__file__).parents[2]
     done = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
@@ -45,8 +58,9 @@ def test_the_kernels_match_the_definitions(device: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("device", DEVICES)
-def test_the_kernels_match_the_definitions_in_many_shapes(device: str) -> None:
-    run_cases(device, "slow")
+@pytest.mark.parametrize("names", ["update", "step"])
+def test_the_kernels_match_the_definitions_in_many_shapes(device: str, names: str) -> None:
+    run_cases(device, "slow", names)
 
 
 @pytest.fixture
