@@ -124,7 +124,7 @@ def test_split_heads_on_threads_sums_every_token_once() -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize(("tokens", "words"), [(1, 2), (130, 7), (150, 9000)])
+@pytest.mark.parametrize(("tokens", "words"), [(1, 2), (130, 7), (300, 9000)])
 @pytest.mark.usefixtures("poisoned_memory")
 def test_linear_cross_entropy(dtype: torch.dtype, tokens: int, words: int) -> None:
     targets = torch.randint(words, (tokens,), generator=torch.Generator().manual_seed(1))
@@ -166,7 +166,7 @@ def test_logits_are_never_all_in_memory(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(torch.Tensor, "new_empty", watch)
     hidden, weight = torch.randn(1000, 4, requires_grad=True), torch.randn(20_000, 4, requires_grad=True)
     output.linear_cross_entropy(hidden, weight, torch.zeros(1000, dtype=torch.int64)).backward()
-    assert 0 < largest <= 64 * 20_000
+    assert 0 < largest <= 256 * 20_000
 
 
 @pytest.mark.parametrize(

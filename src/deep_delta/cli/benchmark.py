@@ -24,10 +24,10 @@ _DESCRIPTION = """
 Measure what the parts cost on this machine. Every row is held against its definition in fp64 first, outputs and
 gradients; a wrong one is never timed. Rows that are to be compared are timed in turns, round by round, so that a change
 of the machine's load meets all alike: read the ratios first. A row that was measured while something else loaded the
-machine is refused. Models and blocks are measured as training runs, which keeps the memory that it frees; all else with
-the system's own allocator. Beside the rows stand the machine's own limits (a matrix product, a copy), measured in the
-same run, and the bars that the project holds itself to. With --baseline, a row that is slower or larger than a saved
-one, beyond the tolerance and the spread of both, exits 1.
+machine is refused. Models, blocks and growth are measured as training runs, which keeps the memory that it frees; all
+else with the system's own allocator. Beside the rows stand the machine's own limits (a matrix product, a copy),
+measured in the same run, and the bars that the project holds itself to. With --baseline, a row that is slower or larger
+than a saved one, beyond the tolerance and the spread of both, exits 1.
 """
 
 _EXAMPLES = """

@@ -35,17 +35,18 @@ def _blocks(length: int) -> Iterator[tuple[int, int]]:
         yield begin, min(begin + size, length)
 
 
-def _weights(q: Tensor, k: Tensor, begin: int, end: int, above: Tensor) -> Tensor:
-    """The attention weights of rows begin … end on the keys up to end: [B·H, rows, keys]."""
+def _weights(q: Tensor, k: Tensor, begin: int, end: int, mask: Tensor) -> Tensor:
+    """The attention weights of rows begin … end (of q/√K) on the keys up to end: [B·H, rows, keys]."""
     scores = torch.bmm(q[:, begin:end], k[:, :end].mT)
-    scores[:, :, begin:end].masked_fill_(above[: end - begin, : end - begin], -math.inf)
     dtype = scores.dtype
     scores = scores.float() if dtype.itemsize < 4 else scores
-    return torch.softmax(scores.mul_(q.shape[-1] ** -0.5), -1).to(dtype)
+    scores[:, :, begin:end] += mask[: end - begin, : end - begin]
+    return torch.softmax(scores, -1).to(dtype)
 
 
-def _above(q: Tensor) -> Tensor:
-    return torch.ones(128, 128, dtype=torch.bool, device=q.device).triu(1)
+def _mask(q: Tensor) -> Tensor:
+    """−∞ above the diagonal, of one block."""
+    return q.new_full((128, 128), -math.inf, dtype=torch.promote_types(q.dtype, torch.float32)).triu(1)
 
 
 class _CausalAttention(torch.autograd.Function):
@@ -53,10 +54,10 @@ class _CausalAttention(torch.autograd.Function):
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         B, H, T, K = q.shape
         ctx.save_for_backward(q, k, v)
-        q, k, v = (x.reshape(B * H, T, K) for x in (q, k, v))
-        out, above = q.new_empty(B, T, H, v.shape[-1]), _above(q)
+        q, k, v = (x.reshape(B * H, T, -1) for x in (q * K**-0.5, k, v))
+        out, mask = q.new_empty(B, T, H, v.shape[-1]), _mask(q)
         for begin, end in _blocks(T):
-            rows = torch.bmm(_weights(q, k, begin, end, above), v[:, :end])
+            rows = torch.bmm(_weights(q, k, begin, end, mask), v[:, :end])
             out[:, begin:end] = rows.view(B, H, end - begin, -1).transpose(1, 2)
         return out.transpose(1, 2)
 
@@ -65,14 +66,14 @@ class _CausalAttention(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         B, H, T, K = ctx.saved_tensors[0].shape
         q, k, v, grad = (x.reshape(B * H, T, -1) for x in (*ctx.saved_tensors, grad))
-        above, scale = _above(q), K**-0.5
+        q, mask = q * K**-0.5, _mask(q)
         grad_q, grad_k, grad_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
         for begin, end in _blocks(T):
-            weights = _weights(q, k, begin, end, above)
+            weights = _weights(q, k, begin, end, mask)
             grad_rows = grad[:, begin:end]
             grad_v[:, :end] += torch.bmm(weights.mT, grad_rows)
             pull = torch.bmm(grad_rows, v[:, :end].mT).mul_(weights)
-            pull.addcmul_(weights, pull.sum(-1, keepdim=True), value=-1).mul_(scale)
+            pull.addcmul_(weights, pull.sum(-1, keepdim=True), value=-1)
             grad_q[:, begin:end] = torch.bmm(pull, k[:, :end])
             grad_k[:, :end] += torch.bmm(pull.mT, q[:, begin:end])
-        return grad_q.view(B, H, T, K), grad_k.view(B, H, T, K), grad_v.view(B, H, T, -1)
+        return grad_q.mul_(K**-0.5).view(B, H, T, K), grad_k.view(B, H, T, K), grad_v.view(B, H, T, -1)

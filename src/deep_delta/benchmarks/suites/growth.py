@@ -41,10 +41,9 @@ def _layers(setting: Setting, sizes: Sequence[int]) -> tuple[Group, GrowthPlan]:
     for layers in sizes:
         config = variant_config(_SLUG, **{**fields, "num_layers": layers})
         cases[layers] = model_case(f"growth/layers/{_SLUG}/eager/fp32/L{layers}", config, batch, "fp32")
-    group, growth = _part(f"growth/layers/{_SLUG}", "layers", cases)
-    return replace(group, keeps_memory=True), growth
+    return _part(f"growth/layers/{_SLUG}", "layers", cases)
 
 
 def _part(name: str, axis: str, cases: dict[int, Case]) -> tuple[Group, GrowthPlan]:
     rows = {size: case.row(_PHASE) for size, case in cases.items()}
-    return Group(tuple(cases.values())), GrowthPlan(name, axis, rows)
+    return Group(tuple(cases.values()), keeps_memory=True), GrowthPlan(name, axis, rows)
