@@ -17,8 +17,8 @@ from deep_delta.ops.plain import first_derivative_only, wants_plain
 ROWS = 64
 """Of a block."""
 LONGEST = 1024
-"""Measured on two cores with AVX2, forward and backward against PyTorch's kernel: 1.1 times as fast at T = 256 (1.3 on
-one core), the same at 1,024."""
+"""Measured on two cores with AVX2, forward and backward against PyTorch's kernel: 1.1 times as fast at T = 256, the
+same at 1,024."""
 
 
 def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
