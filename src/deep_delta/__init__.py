@@ -24,6 +24,9 @@ _HOME = {
     "DeltaBranches": "deep_delta.nn.branches",
     "DeltaResidual": "deep_delta.nn.delta_residual",
     "DeltaResidualExternal": "deep_delta.nn.delta_residual",
+    "DeltaNet": "deep_delta.nn.delta_net",
+    "DeltaNetBlock": "deep_delta.models.delta_net",
+    "DeltaNetModel": "deep_delta.models.delta_net",
     "DdlTransformer": "deep_delta.models.transformer",
     "load_checkpoint": "deep_delta.training.checkpoint",
     "DdlConfig": "deep_delta.models.config",
@@ -36,6 +39,8 @@ __all__ = sorted(_HOME)
 
 if TYPE_CHECKING:
     from deep_delta.models.config import DdlConfig as DdlConfig
+    from deep_delta.models.delta_net import DeltaNetBlock as DeltaNetBlock
+    from deep_delta.models.delta_net import DeltaNetModel as DeltaNetModel
     from deep_delta.models.transformer import DdlTransformer as DdlTransformer
     from deep_delta.models.variants import VARIANTS as VARIANTS
     from deep_delta.models.variants import variant_config as variant_config
@@ -43,6 +48,7 @@ if TYPE_CHECKING:
     from deep_delta.nn.branches import DeltaBranches as DeltaBranches
     from deep_delta.nn.branches import KBranch as KBranch
     from deep_delta.nn.branches import VBranch as VBranch
+    from deep_delta.nn.delta_net import DeltaNet as DeltaNet
     from deep_delta.nn.delta_residual import DeltaResidual as DeltaResidual
     from deep_delta.nn.delta_residual import DeltaResidualExternal as DeltaResidualExternal
     from deep_delta.nn.norm import RMSNorm as RMSNorm

@@ -38,7 +38,7 @@ def counted(config: DdlConfig, *, backward: bool = False) -> float:
 def test_the_baseline_is_what_pytorch_counts(fields: dict[str, Any]):
     config = config_of("baseline", **fields)
     flops = flops_per_token(config, T)
-    assert flops.projections + flops.attention + flops.head == counted(config)
+    assert flops.projections + flops.mixing + flops.head == counted(config)
     assert flops.generators == 0
 
 
@@ -50,7 +50,7 @@ def test_every_matrix_of_the_generators_is_counted(variant: str, fields: dict[st
     """PyTorch counts matrix products only: what it sees of a variant is all but the stream."""
     config = config_of(variant, **fields)
     flops = flops_per_token(config, T)
-    assert flops.projections + flops.attention + flops.generators + flops.head == counted(config)
+    assert flops.projections + flops.mixing + flops.generators + flops.head == counted(config)
 
 
 def test_training_is_three_times_the_forward_pass():
@@ -71,5 +71,21 @@ def test_the_stream_by_hand():
 
 def test_attention_grows_with_the_context_and_nothing_else_does():
     short, long = flops_per_token(config_of("ddl-cc"), 10), flops_per_token(config_of("ddl-cc"), 20)
-    assert long.attention == 2 * short.attention
-    assert long.forward - long.attention == short.forward - short.attention
+    assert long.mixing == 2 * short.mixing
+    assert long.forward - long.mixing == short.forward - short.mixing
+
+
+@pytest.mark.parametrize("fields", [{}, {"output_gate": True}, {"attention_every": 2}, {"head_dim": 8}], ids=str)
+def test_every_matrix_of_a_deltanet_is_counted(fields: dict[str, Any]):
+    """PyTorch sees its products; the memory's three passes and the convolutions are counted by hand."""
+    config = config_of("baseline", mixer="deltanet", **fields)
+    flops, inner = flops_per_token(config, T), 4 * config.head_dim
+    rewriting = config.mixers.count("deltanet")
+    attention = (3 - rewriting) * 4 * T * inner
+    assert flops.projections + attention + flops.head == counted(config)
+    assert flops.mixing - attention == rewriting * (3 * 2 * inner * config.head_dim + 3 * 2 * inner * 4)
+
+
+def test_a_deltanet_costs_the_same_at_any_length():
+    config = config_of("ddl-cc", mixer="deltanet")
+    assert flops_per_token(config, 10) == flops_per_token(config, 100_000)

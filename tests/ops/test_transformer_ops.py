@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from deep_delta.ops import embed_conv, heads, native, silu_product
+from deep_delta.ops import causal_conv, heads, native, silu_product
 from deep_delta.ops import linear_cross_entropy as output
 from deep_delta.ops.attention import causal_attention
 from tests.tolerances import relative_error
@@ -99,8 +99,8 @@ def test_split_heads(dtype: torch.dtype, half: int, normalised: bool) -> None:
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize(("T", "V", "S"), [(1, 1, 1), (2, 3, 4), (7, 4, 4), (150, 2, 3)])
 @pytest.mark.usefixtures("poisoned_memory")
-def test_embed_conv(dtype: torch.dtype, T: int, V: int, S: int) -> None:
-    hold(embed_conv.embed_conv, embed_conv.plain, dtype, draw(2, 6, T).mT, draw(S, V, 6, seed=1))
+def test_causal_conv(dtype: torch.dtype, T: int, V: int, S: int) -> None:
+    hold(causal_conv.causal_conv, causal_conv.plain, dtype, draw(2, 6, T).mT, draw(S, V, 6, seed=1))
 
 
 @COMPILER

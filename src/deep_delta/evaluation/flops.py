@@ -18,9 +18,10 @@ class FlopsPerToken:
     """Operations of the forward pass for one token of a sequence."""
 
     projections: int
-    """attention's and SwiGLU's matrices"""
-    attention: int
-    """scores and their weighted sum, over the whole square of the sequence as a plain implementation computes it"""
+    """the token mixers' and SwiGLU's matrices"""
+    mixing: int
+    """attention: scores and their weighted sum, over the whole square of the sequence as a plain implementation does;
+    DeltaNet: its short convolutions, and three passes over the memory at each token"""
     generators: int
     """the matrices that make k̃, v and β"""
     stream: int
@@ -30,7 +31,7 @@ class FlopsPerToken:
 
     @property
     def forward(self) -> int:
-        return self.projections + self.attention + self.generators + self.stream + self.head
+        return self.projections + self.mixing + self.generators + self.stream + self.head
 
     @property
     def training(self) -> int:
@@ -41,14 +42,35 @@ class FlopsPerToken:
 def flops_per_token(config: DdlConfig, seq_len: int) -> FlopsPerToken:
     """Counted operations for one token of a sequence of `seq_len` tokens."""
     width = config.d_model
-    inner = config.num_heads * config.head_dim
+    attending = config.mixers.count("attention")
+    rewriting = config.num_layers - attending
+    mlp = 3 * width * config.mlp_hidden
     return FlopsPerToken(
-        projections=config.num_layers * 2 * (4 * width * inner + 3 * width * config.mlp_hidden),
-        attention=config.num_layers * 2 * 2 * seq_len * inner,
+        projections=2 * (config.num_layers * (_mixer_matrices(config) + mlp) + rewriting * _delta_net_matrices(config)),
+        mixing=attending * 2 * 2 * seq_len * _inner(config) + rewriting * _delta_net_mixing(config),
         generators=0 if config.residual == "additive" else config.num_sublayers * _generators(config),
         stream=_stream(config),
         head=2 * width * config.vocab_size,
     )
+
+
+def _inner(config: DdlConfig) -> int:
+    return config.num_heads * config.head_dim
+
+
+def _mixer_matrices(config: DdlConfig) -> int:
+    """Queries, keys, values and output: the same for both mixers."""
+    return 4 * config.d_model * _inner(config)
+
+
+def _delta_net_matrices(config: DdlConfig) -> int:
+    """The gates of the memory and of the output."""
+    return config.d_model * (config.num_heads + (_inner(config) if config.output_gate else 0))
+
+
+def _delta_net_mixing(config: DdlConfig) -> int:
+    """kᵀS, + β k (…)ᵀ and Sᵀq for K² cells a head; the convolutions of q, k and v."""
+    return 3 * 2 * _inner(config) * config.head_dim + 3 * 2 * _inner(config) * config.mixer_conv_size
 
 
 def _generators(config: DdlConfig) -> int:

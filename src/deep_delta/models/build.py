@@ -4,16 +4,35 @@ from __future__ import annotations
 
 from torch import nn
 
-from deep_delta.models.config import DdlConfig
+from deep_delta.models.config import DdlConfig, Mixer
 from deep_delta.nn.attention import Attention
 from deep_delta.nn.branches import ConstantValue, GateHead, ValueHead
 from deep_delta.nn.compress import ChannelConv, Compressor, FactoredChannelConv, SingleChannel, TokenConv
+from deep_delta.nn.delta_net import DeltaNet
 from deep_delta.nn.expand import EmbedConv, Repeat
 from deep_delta.nn.residual import AdditiveStream, DeltaStream, ResidualStream, WriteOnlyStream
 from deep_delta.nn.swiglu import SwiGLU
 
 EMBEDDING_STD = 0.02
 MATRIX_GAIN = 0.5
+
+
+def build_mixer(config: DdlConfig, kind: Mixer) -> Attention | DeltaNet:
+    """What mixes the tokens of one layer."""
+    if kind == "attention":
+        return Attention(
+            config.d_model, config.num_heads, config.head_dim, qk_norm=config.qk_norm, norm_eps=config.qk_norm_eps
+        )
+    return DeltaNet(
+        config.d_model,
+        config.chunk_size,
+        config.num_heads,
+        head_dim=config.head_dim,
+        conv_size=config.mixer_conv_size,
+        neg_eigval=config.neg_eigval,
+        output_gate=config.output_gate,
+        norm_eps=config.norm_eps,
+    )
 
 
 def build_stream(config: DdlConfig) -> ResidualStream:
@@ -58,7 +77,7 @@ def build_expand(config: DdlConfig) -> nn.Module:
 def initialize(model: nn.Module, config: DdlConfig) -> None:
     """The released code's start: embeddings 0.02, matrices 0.5/√D, those back into the residual 0.5/√D/√num_layers.
 
-    Norms, gates' biases, compressors and the embedding convolution keep the start that they gave themselves, unless
+    Norms, gates' biases, compressors and convolutions keep the start that they gave themselves, unless
     `compressor_init` is random.
     """
     std = MATRIX_GAIN * config.d_model**-0.5
@@ -70,7 +89,7 @@ def initialize(model: nn.Module, config: DdlConfig) -> None:
         elif isinstance(module, ChannelConv | TokenConv) and config.compressor_init == "random":
             module.reset_parameters(std)
     for module in model.modules():
-        if isinstance(module, Attention):
+        if isinstance(module, Attention | DeltaNet):
             nn.init.normal_(module.out.weight, std=std * config.num_layers**-0.5)
         elif isinstance(module, SwiGLU):
             nn.init.normal_(module.down.weight, std=std * config.num_layers**-0.5)

@@ -11,7 +11,7 @@ from deep_delta.runs.record import Record
 
 Count = Annotated[int, Field(ge=1, le=2**24)]
 Residual = Literal["additive", "delta", "write_only"]
-Mixer = Literal["attention"]
+Mixer = Literal["attention", "deltanet"]
 Compression = Literal["token_conv", "channel_conv"]
 Mapping = Literal["k_map", "v_map"]
 ValueSource = Literal["context", "state", "branch"]
@@ -26,7 +26,7 @@ class DdlConfig(Record):
 
     d_model: Count = Field(description="width D of the model")
     num_layers: Count = Field(description="blocks; each has two sublayers, so 2·num_layers residual updates")
-    num_heads: Count = Field(description="attention heads")
+    num_heads: Count = Field(description="heads of every token mixer")
     vocab_size: Count = Field(description="tokens the embedding knows")
     d_value: Annotated[int, Field(ge=1, le=64)] = Field(1, description="value channels V of the state (paper: d_v)")
     head_dim: Count = Field(None, description="width of one head; d_model / num_heads when unset")  # type: ignore[assignment]
@@ -34,6 +34,12 @@ class DdlConfig(Record):
 
     residual: Residual = Field("delta", description="how a sublayer's output enters the state")
     mixer: Mixer = Field("attention", description="what mixes tokens")
+    attention_every: int | None = Field(None, ge=1, le=2**24, description="deltanet: every n-th layer attends (hybrid)")
+    neg_eigval: bool = Field(False, description="deltanet: β in (0, 2) instead of (0, 1), so that a memory can reflect")
+    output_gate: bool = Field(False, description="deltanet: gate its output by SiLU(W_g x)")
+    mixer_conv_size: Annotated[int, Field(ge=1, le=64)] = Field(4, description="deltanet: taps of its convolutions")
+    chunk_size: Count = Field(64, description="deltanet: tokens worked on at once; changes the speed only")
+
     mapping: Mapping = Field("k_map", description="k_map: the sublayer gives the direction; v_map: it gives the value")
     value_source: ValueSource = Field("context", description="what W_v reads under k_map")
     value_scale: float | None = Field(None, gt=0, le=1e6, description="s of the bounded value s·σ(·); unset: linear")
@@ -52,7 +58,7 @@ class DdlConfig(Record):
     embed_conv: bool = Field(False, description="expand the embedding by a causal convolution")
     embed_conv_kernel_size: Annotated[int, Field(ge=1, le=64)] = Field(4, description="its taps over time")
 
-    max_seq_len: Count = Field(128, description="longest sequence that the model is built for")
+    max_seq_len: Count = Field(128, description="longest sequence that attention holds; without attention no limit")
     rope_theta: float = Field(10000.0, gt=0, le=1e12, description="base of the rotary frequencies")
     rope_fraction: float = Field(1.0, ge=0, le=1, description="share of each head that is rotated")
     qk_norm: bool = Field(True, description="learnable RMSNorm on q and k, after RoPE")
@@ -82,7 +88,9 @@ class DdlConfig(Record):
 
     @model_validator(mode="after")
     def _consistent(self) -> DdlConfig:
-        if self.rotary_dim % 2:
+        if self.attention_every is not None and self.mixer != "deltanet":
+            raise ValueError(f"attention_every makes a hybrid of mixer deltanet, got mixer {self.mixer}")
+        if self.rotary_dim % 2 and "attention" in self.mixers:
             raise ValueError(f"head_dim must be even for rotary positions, got {self.head_dim}")
         if self.residual == "additive" and self.d_value != 1:
             raise ValueError(f"residual additive has one value channel, got d_value {self.d_value}")
@@ -98,6 +106,18 @@ class DdlConfig(Record):
         if self.rope_fraction == 1.0:
             return self.head_dim
         return int(self.head_dim * self.rope_fraction) // 2 * 2
+
+    @property
+    def mixers(self) -> tuple[Mixer, ...]:
+        """The token mixer of each layer."""
+        every = self.attention_every
+        attends = (every is not None and layer % every == 0 for layer in range(1, self.num_layers + 1))
+        return tuple("attention" if attend else self.mixer for attend in attends)
+
+    @property
+    def context_limit(self) -> int | None:
+        """Tokens that the model can hold; None where no layer attends, so that nothing bounds it."""
+        return self.max_seq_len if "attention" in self.mixers else None
 
     @property
     def num_sublayers(self) -> int:

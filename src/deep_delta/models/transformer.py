@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deep_delta.errors import ConfigError, DataError
-from deep_delta.models.build import build_compressor, build_expand, build_stream, initialize
+from deep_delta.models.build import build_compressor, build_expand, build_mixer, build_stream, initialize
 from deep_delta.models.cache import DecodeCache
 from deep_delta.models.config import DdlConfig
 from deep_delta.nn.attention import Attention
@@ -31,7 +31,7 @@ Observe = Callable[[int, Tensor, Rewrite], None]
 
 
 class Sublayer(nn.Module):
-    """A process (attention, SwiGLU), the norm before it and the residual stream that carries its output away."""
+    """A process (a token mixer, SwiGLU), the norm before it and the residual stream that carries its output away."""
 
     def __init__(self, config: DdlConfig, process: nn.Module) -> None:
         super().__init__()
@@ -47,26 +47,25 @@ class Block(nn.Module):
         super().__init__()
         self.layer = layer
         self.compress = build_compressor(config)
-        attention = Attention(
-            config.d_model, config.num_heads, config.head_dim, qk_norm=config.qk_norm, norm_eps=config.qk_norm_eps
-        )
-        self.mixer = Sublayer(config, attention)
+        self.mixer = Sublayer(config, build_mixer(config, config.mixers[layer]))
         self.mlp = Sublayer(config, SwiGLU(config.d_model, config.mlp_hidden))
 
     def forward(
         self,
         state_BTVD: Tensor,
         rewrite: Rewrite | None,
-        rotary: RotaryTable,
-        cache: DecodeCache | None,
-        observe: Observe | None,
+        rotary: RotaryTable | None = None,
+        cache: DecodeCache | None = None,
+        observe: Observe | None = None,
     ) -> tuple[Tensor, Rewrite]:
         """Take the state and what the sublayer before wants written; return the same for the next block."""
         for index, sublayer in enumerate((self.mixer, self.mlp), start=2 * self.layer):
             tail = cache.reads[index] if cache is not None else None
             state_BTVD, reading = sublayer.stream.step(state_BTVD, rewrite, self.compress, sublayer.norm, tail)
             if sublayer is self.mixer:
-                h_BTD = sublayer.process(reading.c, rotary, cache.mixers[self.layer] if cache is not None else None)
+                past = cache.mixers[self.layer] if cache is not None else None
+                attends = isinstance(sublayer.process, Attention)
+                h_BTD = sublayer.process(reading.c, rotary, past) if attends else sublayer.process(reading.c, past)
             else:
                 h_BTD = sublayer.process(reading.c)
             rewrite = sublayer.stream.propose(reading, h_BTD)
@@ -77,7 +76,7 @@ class Block(nn.Module):
 
 
 class DdlTransformer(nn.Module):
-    """A decoder-only transformer whose residual stream is any of `DdlConfig`'s.
+    """A decoder-only transformer whose residual stream and token mixers are any of `DdlConfig`'s.
 
         >>> import torch
         >>> from deep_delta import DdlTransformer, variant_config
@@ -105,14 +104,16 @@ class DdlTransformer(nn.Module):
 
         With a `cache` the ids continue what it has read, and it is updated. `observe` sees every rewrite.
 
-        Raises `ConfigError` when the ids are not [B, T], or reach past `max_seq_len`.
+        Raises `DataError` when the ids are not [B, T], `ConfigError` when they reach past what attention holds.
         """
         return F.linear(self.hidden(ids, cache, observe), self._output_weight())
 
     def hidden(self, ids: Tensor, cache: DecodeCache | None = None, observe: Observe | None = None) -> Tensor:
         """The normalised vectors [B, T, D] that the output layer reads."""
         start = self._admit(ids, cache)
-        rotary = rotary_table(start, ids.shape[1], self.config.rotary_dim, self.config.rope_theta, ids.device)
+        rotary = None
+        if "attention" in self.config.mixers:
+            rotary = rotary_table(start, ids.shape[1], self.config.rotary_dim, self.config.rope_theta, ids.device)
         embedded_BTD = self.embedding(ids)
         if torch.is_autocast_enabled(ids.device.type):
             embedded_BTD = embedded_BTD.to(torch.get_autocast_dtype(ids.device.type))
@@ -148,6 +149,7 @@ class DdlTransformer(nn.Module):
         if cache is not None:
             cache.advance(*ids.shape)
             return cache.position - ids.shape[1]
-        if ids.shape[1] > self.config.max_seq_len:
-            raise ConfigError(f"{ids.shape[1]} tokens are more than max_seq_len {self.config.max_seq_len}")
+        limit = self.config.context_limit
+        if limit is not None and ids.shape[1] > limit:
+            raise ConfigError(f"{ids.shape[1]} tokens are more than max_seq_len {limit}")
         return 0

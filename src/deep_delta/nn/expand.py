@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from deep_delta.nn.short_conv import ConvTail
-from deep_delta.ops.embed_conv import embed_conv
+from deep_delta.ops.causal_conv import causal_conv
 
 
 class Repeat(nn.Module):
@@ -43,4 +43,4 @@ class EmbedConv(nn.Module):
         T = x_BTD.shape[1]
         if tail is not None:
             x_BTD = tail.extend(x_BTD, self.kernel_size - 1)
-        return embed_conv(x_BTD, self.weight)[:, -T:]
+        return causal_conv(x_BTD, self.weight)[:, -T:]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+
+from deep_delta.ops.causal_conv import causal_conv
 
 
 class ConvTail:
@@ -21,6 +23,23 @@ class ConvTail:
         extended = torch.cat((tail.to(x.dtype), x), dim=1)
         self._tail = extended[:, extended.shape[1] - length :].detach().clone()
         return extended
+
+
+class ShortConv(nn.Module):
+    """SiLU of a depthwise causal convolution over time, [B, T, D] → [B, T, D].
+
+    `weight` is [taps, D], the present token's last; it starts as PyTorch's own convolutions do, uniform in ±1/√taps.
+    """
+
+    def __init__(self, dim: int, taps: int = 4) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(taps, dim).uniform_(-(taps**-0.5), taps**-0.5))
+
+    def forward(self, x_BTD: Tensor, tail: ConvTail | None = None) -> Tensor:
+        T = x_BTD.shape[1]
+        if tail is not None:
+            x_BTD = tail.extend(x_BTD, len(self.weight) - 1)
+        return F.silu(causal_conv(x_BTD, self.weight.unsqueeze(1)).squeeze(2)[:, -T:])
 
 
 def sum_taps(taps: list[Tensor]) -> Tensor:

@@ -1,4 +1,4 @@
-"""The convolution that expands an embedding over the value channels."""
+"""Causal depthwise convolutions over time; with several output channels a feature, they expand an embedding."""
 
 # B batch, T time, V value channels, D width, S taps
 
@@ -15,14 +15,14 @@ from deep_delta.ops import native
 from deep_delta.ops.plain import first_derivative_only, wants_plain
 
 
-def embed_conv(x: Tensor, weight: Tensor) -> Tensor:
+def causal_conv(x: Tensor, weight: Tensor) -> Tensor:
     """X[t, v] = Σ_s weight[s, v] ⊙ x[t − (S − 1) + s], zero before the first token; [B, T, D] → [B, T, V, D].
 
     weight is [S, V, D]. On a CPU with a compiler it is one pass each way.
     """
     if wants_plain() or native.unavailable(x):
         return plain(x, weight)
-    return _EmbedConv.apply(x, weight)
+    return _CausalConv.apply(x, weight)
 
 
 def plain(x: Tensor, weight: Tensor) -> Tensor:
@@ -36,7 +36,7 @@ def plain(x: Tensor, weight: Tensor) -> Tensor:
 
 
 class _Arguments(ctypes.Structure):
-    """The `EmbedConv` of embed_conv.c."""
+    """The `CausalConv` of causal_conv.c."""
 
     _fields_ = (
         *((name, ctypes.c_int64) for name in ("batch", "time", "channels", "width", "taps", "is_bf16", "threads")),
@@ -49,13 +49,13 @@ def _arguments(x: Tensor, weight: Tensor) -> _Arguments:
     return _Arguments(B, T, V, D, S, x.dtype == torch.bfloat16, torch.get_num_threads())
 
 
-class _EmbedConv(torch.autograd.Function):
+class _CausalConv(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(x, weight)
         out = x.new_empty(*x.shape[:2], weight.shape[1], x.shape[2])
         native.call(
-            "ddl_embed_conv",
+            "ddl_causal_conv",
             _arguments(x, weight),
             embedded=native.rows(x, x.dtype),
             weight=native.rows(weight),
@@ -70,7 +70,7 @@ class _EmbedConv(torch.autograd.Function):
         grad_x = x.new_empty(x.shape)
         grad_weight = torch.zeros(torch.get_num_threads(), *weight.shape, dtype=torch.float64)
         native.call(
-            "ddl_embed_conv_backward",
+            "ddl_causal_conv_backward",
             _arguments(x, weight),
             embedded=native.rows(x, x.dtype),
             weight=native.rows(weight),

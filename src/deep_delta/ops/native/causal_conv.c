@@ -4,7 +4,7 @@
  */
 #include "rows.h"
 
-/* Mirrored field by field in embed_conv.py. */
+/* Mirrored field by field in causal_conv.py. */
 typedef struct {
     int64_t batch, time, channels, width, taps, is_bf16, threads;
     const void *embedded; /* [B, T, D] */
@@ -12,9 +12,9 @@ typedef struct {
     void *expanded;       /* [B, T, V, D]; backward: its gradient, read */
     void *grad_embedded;
     double *grad_weight; /* [threads, S, V, D] */
-} EmbedConv;
+} CausalConv;
 
-static void expand_token(const EmbedConv *s, int64_t token, float *scratch) {
+static void expand_token(const CausalConv *s, int64_t token, float *scratch) {
     const int64_t V = s->channels, D = s->width, S = s->taps, bf16 = s->is_bf16, t = token % s->time;
     for (int64_t v = 0; v < V; v++) {
         float *row = place(s->expanded, token * V + v, D, bf16, scratch);
@@ -30,7 +30,7 @@ static void expand_token(const EmbedConv *s, int64_t token, float *scratch) {
     }
 }
 
-static void pull_token(const EmbedConv *s, int64_t token, float *grad_weight, float *scratch) {
+static void pull_token(const CausalConv *s, int64_t token, float *grad_weight, float *scratch) {
     const int64_t V = s->channels, D = s->width, S = s->taps, bf16 = s->is_bf16, t = token % s->time;
     float *pull = place(s->grad_embedded, token, D, bf16, scratch);
     memset(pull, 0, (size_t)D * sizeof(float));
@@ -46,7 +46,7 @@ static void pull_token(const EmbedConv *s, int64_t token, float *grad_weight, fl
     finish(s->grad_embedded, token, D, bf16, pull);
 }
 
-static int over_tokens(const EmbedConv *s, int is_backward) {
+static int over_tokens(const CausalConv *s, int is_backward) {
     const int64_t tokens = s->batch * s->time, weights = s->taps * s->channels * s->width;
     int failed = 0;
 #ifdef _OPENMP
@@ -73,6 +73,6 @@ static int over_tokens(const EmbedConv *s, int is_backward) {
     return failed;
 }
 
-int ddl_embed_conv(const EmbedConv *s) { return over_tokens(s, 0); }
+int ddl_causal_conv(const CausalConv *s) { return over_tokens(s, 0); }
 
-int ddl_embed_conv_backward(const EmbedConv *s) { return over_tokens(s, 1); }
+int ddl_causal_conv_backward(const CausalConv *s) { return over_tokens(s, 1); }

@@ -1,0 +1,124 @@
+"""DeltaNet: a token mixer that rewrites a matrix memory instead of attending to what came before."""
+
+# B batch, T time, D width, H heads, K head width
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from deep_delta.errors import ConfigError
+from deep_delta.nn.norm import RMSNorm
+from deep_delta.nn.short_conv import ConvTail, ShortConv
+from deep_delta.ops import chunk_delta_rule, delta_rule_step
+
+
+class MemoryCache:
+    """What a DeltaNet layer carries while decoding: its memory S [B, H, K, K] and the tail of its short convolutions.
+
+    Of one size wherever in the text it is.
+    """
+
+    def __init__(self) -> None:
+        self.memory: Tensor | None = None
+        self.tail = ConvTail()
+
+
+class DeltaNet(nn.Module):
+    """The delta rule over time as a layer  (DeltaNet, arXiv 2406.06484);  x [B, T, d_model] → [B, T, d_model].
+
+        q, k, v = SiLU(conv(W_q x)), SiLU(conv(W_k x)), SiLU(conv(W_v x))      β = σ(W_β x), a number a head
+        S_t = S_{t−1} + β_t k_t (v_tᵀ − k_tᵀ S_{t−1}),   o_t = S_tᵀ q_t / √K   k and q of length 1
+        y = W_o norm(o),  or  W_o (norm(o) ⊙ SiLU(W_g x)) with `output_gate`
+
+    `conv` is depthwise and causal, of `conv_size` taps; `norm` is an RMSNorm over a head, its weight shared by all
+    heads. `qkv` holds W_q, W_k and W_v, one above the other.
+
+        >>> import torch
+        >>> from deep_delta import DeltaNet
+        >>> DeltaNet(d_model=128, chunk_size=64, num_heads=8)(torch.randn(2, 64, 128)).shape
+        torch.Size([2, 64, 128])
+
+    Args:
+        d_model: width of input and output.
+        chunk_size: the most tokens that are worked on at once; changes the speed, and rounding.
+        num_heads: H; d_model must be divisible by it unless `head_dim` is given.
+        head_dim: K, the width of a head's queries, keys and values.
+        conv_size: taps of the short convolutions; 1 multiplies each feature by a number.
+        neg_eigval: β = 2σ(·) in (0, 2) instead of (0, 1): the transition I − βkkᵀ can then reflect (its eigenvalue
+            1 − β goes down to −1), which tracking a state such as parity needs  (arXiv 2411.12537).
+        output_gate: gate the output.
+        norm_eps: ε of the RMSNorm.
+
+    `ConfigError` for a size that does not fit.
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        chunk_size: int = 64,
+        num_heads: int = 8,
+        *,
+        head_dim: int | None = None,
+        conv_size: int = 4,
+        neg_eigval: bool = False,
+        output_gate: bool = False,
+        norm_eps: float = 1e-5,
+    ) -> None:
+        super().__init__()
+        sizes = {"d_model": d_model, "chunk_size": chunk_size, "num_heads": num_heads, "conv_size": conv_size}
+        for name, size in (sizes if head_dim is None else sizes | {"head_dim": head_dim}).items():
+            if size < 1:
+                raise ConfigError(f"{name} must be at least 1, got {size}")
+        if head_dim is None and d_model % num_heads:
+            raise ConfigError(f"d_model must be divisible by num_heads, got {d_model} and {num_heads}")
+        self.d_model, self.chunk_size, self.num_heads = d_model, chunk_size, num_heads
+        self.head_dim = d_model // num_heads if head_dim is None else head_dim
+        self.neg_eigval = neg_eigval
+        inner = num_heads * self.head_dim
+        self.qkv = nn.Linear(d_model, 3 * inner, bias=False)
+        self.conv = ShortConv(3 * inner, conv_size)
+        self.beta = nn.Linear(d_model, num_heads, bias=False)
+        self.gate = nn.Linear(d_model, inner, bias=False) if output_gate else None
+        self.norm = RMSNorm(self.head_dim, norm_eps)
+        self.out = nn.Linear(inner, d_model, bias=False)
+
+    def forward(self, x_BTD: Tensor, cache: MemoryCache | None = None) -> Tensor:
+        """With a `cache`, x continues what it has read, and it is updated.
+
+        `ValueError` when x is not [B, T, d_model] with at least one token, or the cache holds another batch.
+        """
+        if x_BTD.ndim != 3 or x_BTD.shape[2] != self.d_model or 0 in x_BTD.shape:
+            raise ValueError(f"x must be [B, T, {self.d_model}] with B and T ≥ 1, got {tuple(x_BTD.shape)}")
+        B, T, _ = x_BTD.shape
+        if cache is not None and cache.memory is not None and len(cache.memory) != B:
+            raise ValueError(f"the cache holds a batch of {len(cache.memory)}, got x for {B}")
+        qkv = self.conv(self.qkv(x_BTD), None if cache is None else cache.tail)
+        q_BHTK, k_BHTK, v_BHTK = qkv.view(B, T, 3, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4)
+        o_BHTK = self._rewrite(q_BHTK, k_BHTK, v_BHTK, self._beta(x_BTD), cache)
+        o_BTHK = self.norm(o_BHTK.transpose(1, 2))
+        if self.gate is not None:
+            o_BTHK = o_BTHK * F.silu(self.gate(x_BTD)).view_as(o_BTHK)
+        return self.out(o_BTHK.reshape(B, T, -1))
+
+    def _beta(self, x_BTD: Tensor) -> Tensor:
+        """The gates [B, H, T]; in fp32 even under autocast, because near 0 and 2 their logits need the precision."""
+        with torch.autocast(x_BTD.device.type, enabled=False):
+            logits = self.beta(x_BTD.to(torch.promote_types(x_BTD.dtype, self.beta.weight.dtype)))
+        beta_BTH = logits.sigmoid()
+        return (2.0 * beta_BTH if self.neg_eigval else beta_BTH).transpose(1, 2)
+
+    def _rewrite(self, q: Tensor, k: Tensor, v: Tensor, beta: Tensor, cache: MemoryCache | None) -> Tensor:
+        if cache is None:
+            out = chunk_delta_rule(q, k, v, beta, self.chunk_size)
+            assert isinstance(out, Tensor)
+            return out
+        if cache.memory is not None and q.shape[2] == 1:
+            q, k, v, beta = (x.squeeze(2) for x in (q, k, v, beta))
+            o, cache.memory = delta_rule_step(q, k, v, beta, cache.memory)
+            return o.unsqueeze(2)
+        o, cache.memory = chunk_delta_rule(
+            q, k, v, beta, self.chunk_size, initial_state=cache.memory, output_final_state=True
+        )
+        return o
