@@ -49,7 +49,7 @@ def prepare(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The four inputs in the precision of the computation: unit directions, and the query scaled."""
     if normalize:
-        q, k = normalize_direction(q, eps), normalize_direction(k, eps)
+        q, k = normalize_direction(torch.stack((q, k)), eps).unbind(0)
     return scale * q.to(dtype), k.to(dtype), v.to(dtype), beta.to(dtype)
 
 
