@@ -82,7 +82,7 @@ def rank_pieces(
     """Rank models by the weighted mean of a measure taken on the same pieces of text or examples, lower being better.
 
     Two are resolved when the weighted mean of their differences, piece by piece, is more than t standard errors from
-    zero, t as in `rank_seeds`. That covers the choice of pieces only: other seeds of the same models may rank otherwise.
+    zero, t as in `rank_seeds`. That covers the choice of pieces only: other seeds of these models may rank otherwise.
     """
     total = math.fsum(weights)
     means = {
