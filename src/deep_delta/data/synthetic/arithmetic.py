@@ -91,7 +91,7 @@ class BracketedArithmetic(_Ends):
 
         E(1) = digit    E(2) = - E(1)    E(3), E(4) = ( E(n−2) )    E(n) = ( E(i) op E(n−3−i) ), i evenly in 1 … n−4
 
-    The outermost operator is + or -, so that no value of a longer expression is more likely than 0, at about 22%.
+    The outermost operator is + or -, else products would make 0 more likely; so it is 21% of the values at most.
     """
 
     @property
