@@ -171,11 +171,16 @@ def test_one_bad_file_of_a_folder_is_named(tmp_path):
         open_corpus(str(tmp_path))
 
 
-@pytest.mark.parametrize("spec", ["hf:wikitext", "hf:name:config", "synth:parity", "shards/*.bin", "train.bin"])
+@pytest.mark.parametrize("spec", ["hf:wikitext", "hf:name:config", "shards/*.bin", "train.bin"])
 def test_kinds_of_later_versions_are_refused_by_name(spec):
     with pytest.raises(ConfigError, match="are not in this version") as caught:
         open_corpus(spec)
     assert str(caught.value).startswith(f"{spec}: ")
+
+
+def test_a_task_is_no_text():
+    with pytest.raises(ConfigError, match="synth:parity is a task and has no text"):
+        open_corpus("synth:parity")
 
 
 def test_an_empty_spec_is_not_the_working_folder():

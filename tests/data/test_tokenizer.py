@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 from deep_delta.data import tokenizer as tokenizer_module
-from deep_delta.data.tokenizer import MAX_VOCABULARY, Tokenizer, byte_tokenizer, train_bpe
+from deep_delta.data.tokenizer import MAX_VOCABULARY, Tokenizer, byte_tokenizer, symbol_tokenizer, train_bpe
 from deep_delta.errors import ConfigError, DataError, StorageError
 
 TEXT = "the delta rule over depth and the delta rule over time\n    def rule(x):\n        return x\n" * 30
@@ -248,3 +248,23 @@ def test_the_hash_is_of_the_content_not_its_layout(bpe):
     other_order = json.dumps(dict(reversed(content.items())))
     assert Tokenizer.from_json(other_order, where="a test").sha256 == bpe.sha256
     assert len(bpe.sha256) == hashlib.sha256().digest_size * 2
+
+
+def test_symbols_are_words_between_blanks(tmp_path: Path):
+    made = symbol_tokenizer(["0", "1", "(", "k12", "·"])
+    assert (made.vocab_size, made.end_of_text, made.name) == (7, 5, "wordlevel-7")
+    assert made.encode(" ( 1 k12\n0 ·") == [2, 1, 3, 0, 4]
+    assert made.decode([2, 1, 3, 5, 0, 6]) == " ( 1 k12 0"
+    made.save(tmp_path / "tokenizer.json")
+    loaded = Tokenizer.load(tmp_path / "tokenizer.json")
+    assert (loaded.sha256, loaded.encode("1 0")) == (made.sha256, [1, 0])
+    stream = loaded.stream()
+    assert [stream.push(index) for index in (1, 0, 3)] == [" 1", " 0", " k12"]
+
+
+@pytest.mark.parametrize("text", ["2", "0 1 x", "01", "<pad>", "<|endoftext|>"])
+def test_a_word_that_is_no_symbol_is_a_data_error(text: str):
+    made = symbol_tokenizer(["0", "1"])
+    for encode in (made.encode, lambda text: made.encode_batch([text])):
+        with pytest.raises(DataError, match=r"tokenizer wordlevel-4 cannot encode .* unknown symbol"):
+            encode(text)

@@ -84,6 +84,14 @@ def test_pieces_are_weighted():
     assert [(one.variant, one.mean) for one in ranking.standings] == [("a", 1.5), ("b", 2.0)]
 
 
+def test_what_a_piece_is_stands_in_the_rule():
+    values = {"a": [1.0, 3.0], "b": [2.0, 2.5]}
+    text, task = rank_pieces(values, [1.0, 1.0], "bits"), rank_pieces(values, [1.0, 1.0], "wrong", pieces="examples")
+    assert "over 2 pieces of text exceeds" in text.rule
+    assert "the choice of pieces of text, not the seed" in text.rule
+    assert "over 2 examples exceeds" in task.rule
+
+
 def test_one_piece_resolves_nothing():
     assert unresolved(rank_pieces({"a": [1.0], "b": [2.0]}, [1.0], "bits")) == {"a": {"b"}, "b": {"a"}}
 

@@ -22,7 +22,6 @@ from deep_delta.training.checkpoint import TrainState, load_checkpoint
 from deep_delta.training.config import TrainingConfig
 from deep_delta.training.loop import Job, train_variant
 from deep_delta.training.reporting import Silent
-from deep_delta.training.run import identity
 from deep_delta.training.signals import Interrupted, StopRequest
 from deep_delta.training.validation import Validation
 from tests.training.tiny import StopAfter, differences, tiny_config, tiny_training
@@ -34,7 +33,7 @@ LOSSES = {2: 3.0, 4: 2.0, 6: 2.5, 7: 2.25}
 
 def job_of(data: Dataset, folder: Path, training: TrainingConfig, variant: str = "ddl-cc", **fields: Any) -> Job:
     config = tiny_config(variant, **fields)
-    return Job(config, training, data, identity(data), VariantFolder(folder / variant), torch.device("cpu"))
+    return Job(config, training, data, VariantFolder(folder / variant), torch.device("cpu"))
 
 
 def train(job: Job, checkpoint: Path | None = None) -> None:

@@ -1,9 +1,9 @@
-"""`ddl compare`: saved models on one text, ranked by bits per byte."""
+"""`ddl compare`: saved models on one text, ranked by bits per byte, or on one task, ranked by wrong answers."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,32 +17,43 @@ from deep_delta.runs.storage import atomic_write
 if TYPE_CHECKING:
     import torch
 
+    from deep_delta.data.synthetic.task import Task
     from deep_delta.evaluation.compare import Candidate, Comparison
+    from deep_delta.evaluation.compare_answers import AnswersComparison
 
 _DESCRIPTION = """
 Evaluate checkpoints on the same text: loss and perplexity per token, bits per byte (which compares models whatever
 their tokenizers), parameters, counted FLOPs per token, and what the gates did. Every model predicts the same excerpts,
-spread evenly over the split. "Not resolved" means that the text at hand does not tell two models apart.
+spread evenly over the split. "Not resolved" means that the text at hand does not tell two models apart. On a task
+(--data synth:TASK), every model reads the same sequences, and its right answers are counted by length.
 """
 
 _EXAMPLES = """
   ddl compare runs/book/*/checkpoints/LATEST --data other.txt
   ddl compare runs/book --max-bytes 1000000 --save result.json
+  ddl compare runs/parity --data synth:parity:test=64-512
   ddl compare runs/a/ddl-cc runs/b/ddl-cc/checkpoints/step-100/best_validation
 """
+
+_MAX_BYTES = 1 << 18
+_SEQUENCES = 256
 
 
 def run(arguments: Sequence[str]) -> None:
     options = _parser().parse(arguments)
     check_device_name(options.device)
-    if options.max_bytes < 1:
-        raise ConfigError(f"--max-bytes must be at least 1, got {options.max_bytes}")
+    task = _task(options)
     folders = [folder for given in options.checkpoints for folder in _checkpoints(given)]
     if not folders:
         raise DataError("nothing to evaluate: give one or more checkpoints, or the folder of a run")
     names = _names(folders)
-    comparison = _compare(options, folders, names)
-    _show(comparison)
+    comparison: Comparison | AnswersComparison
+    if task is None:
+        comparison = _compare(options, folders, names)
+        _show(comparison)
+    else:
+        comparison = _compare_answers(options, task, folders, names)
+        _show_answers(comparison)
     if options.save:
         atomic_write(Path(options.save), comparison.to_json())
 
@@ -58,13 +69,29 @@ def _parser() -> Parser:
         choices=("validation", "train", "all"),
         help="[validation of a text that one of the checkpoints was trained on, all of any other]",
     )
-    parser.add_argument(
-        "--max-bytes", type=whole, default=1 << 18, metavar="INT", help="evaluate on about so much text [262144]"
-    )
+    parser.add_argument("--max-bytes", type=whole, metavar="INT", help="evaluate on about so much text [262144]")
+    parser.add_argument("--sequences", type=whole, metavar="INT", help="of a task, at each of its lengths [256]")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="[fp32]")
     parser.add_argument("--save", metavar="FILE", help="also write the result, spectra included, as JSON")
     parser.add_device()
     return parser
+
+
+def _task(options: argparse.Namespace) -> Task | None:
+    """The task that --data names, None for a text. `ConfigError` where an option is not for it."""
+    from deep_delta.data.synthetic.tasks import is_task, parse_task
+
+    task = parse_task(options.data) if is_task(options.data) else None
+    for option, given, fits in (
+        ("--split", options.split, task is None),
+        ("--max-bytes", options.max_bytes, task is None),
+        ("--sequences", options.sequences, task is not None),
+    ):
+        if given is not None and not fits:
+            raise ConfigError(f"{option} is not for {'a text' if task is None else 'a task'}; leave it out")
+        if isinstance(given, int) and given < 1:
+            raise ConfigError(f"{option} must be at least 1, got {given}")
+    return task
 
 
 def _checkpoints(given: str) -> list[Path]:
@@ -91,29 +118,47 @@ def _names(folders: Sequence[Path]) -> list[str]:
 
 
 def _compare(options: argparse.Namespace, folders: Sequence[Path], names: Sequence[str]) -> Comparison:
-    from rich.progress import track
-
-    from deep_delta.cli.console import notes
     from deep_delta.data.corpus import open_corpus
     from deep_delta.evaluation.compare import Part, compare
 
     corpus = open_corpus(options.data)
     is_trained_on = corpus.sha256 in {read_manifest(folder).data.sha256 for folder in folders}
     split: Part = options.split or ("validation" if is_trained_on else "all")
-    candidates = track(
+    return compare(
+        _candidates(options, folders, names),
+        corpus,
+        split=split,
+        max_bytes=options.max_bytes or _MAX_BYTES,
+        precision=options.precision,
+    )
+
+
+def _compare_answers(
+    options: argparse.Namespace, task: Task, folders: Sequence[Path], names: Sequence[str]
+) -> AnswersComparison:
+    from deep_delta.evaluation.compare_answers import compare_answers
+
+    return compare_answers(
+        _candidates(options, folders, names),
+        task,
+        num_sequences=options.sequences or _SEQUENCES,
+        precision=options.precision,
+    )
+
+
+def _candidates(options: argparse.Namespace, folders: Sequence[Path], names: Sequence[str]) -> Iterable[Candidate]:
+    """Loaded one at a time, under a progress bar."""
+    from rich.progress import track
+
+    from deep_delta.cli.console import notes
+
+    return track(
         _load(folders, names, resolve_device(options.device)),
         "evaluating",
         total=len(folders),
         console=notes,
         transient=True,
         disable=not notes.is_terminal,
-    )
-    return compare(
-        candidates,
-        corpus,
-        split=split,
-        max_bytes=options.max_bytes,
-        precision=options.precision,
     )
 
 
@@ -146,4 +191,18 @@ def _show(comparison: Comparison) -> None:
     columns = ["<checkpoint", "bits/byte", "loss", "perplexity", "parameters", "FLOPs/token"]
     text = f"{comparison.num_bytes:,} bytes of {comparison.data} ({comparison.split})"
     show_table(f"On {text}, best first", columns, rows, unresolved(comparison.ranking))
+    show_gates({row.name: row.spectra for row in comparison.rows})
+
+
+def _show_answers(comparison: AnswersComparison) -> None:
+    from deep_delta.cli.console import count, show_table
+    from deep_delta.cli.tables import show_accuracies, show_gates, unresolved
+
+    rows = [
+        [row.name, f"{standing.mean:.4f}", f"{row.loss:.4f}", count(row.parameters), count(row.flops_per_token)]
+        for row, standing in zip(comparison.rows, comparison.ranking.standings, strict=True)
+    ]
+    columns = ["<checkpoint", "wrong answers", "loss", "parameters", "FLOPs/token"]
+    show_table(f"On {comparison.data}, best first", columns, rows, unresolved(comparison.ranking))
+    show_accuracies({row.name: row.accuracies for row in comparison.rows}, comparison.chance)
     show_gates({row.name: row.spectra for row in comparison.rows})

@@ -49,7 +49,10 @@ class Parser(argparse.ArgumentParser):
 
     def add_data(self) -> None:
         self.add_argument(
-            "--data", metavar="DATA", help="a text, jsonl or parquet file, a folder or a glob [Python's own source]"
+            "--data",
+            metavar="DATA",
+            help="a text, jsonl or parquet file, a folder or a glob [Python's own source]; "
+            "or a task, as synth:parity or synth:recall:pairs=16",
         )
 
     def add_tokenizer(self) -> None:

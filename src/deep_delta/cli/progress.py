@@ -38,7 +38,7 @@ class TrainingProgress:
         )
         self._task = self._bar.add_task("", total=1, visible=False, numbers="")
         self._steps_after = 0  # of the variants that are still to come
-        self._validation: float | None = None
+        self._evaluation: Evaluation | None = None
 
     def __enter__(self) -> TrainingProgress:
         self._bar.start()
@@ -56,7 +56,7 @@ class TrainingProgress:
         self._steps_after -= max_steps
         self._max_steps = max_steps
         self._loss = self._seconds = self._rate = 0.0
-        self._validation = None
+        self._evaluation = None
         self._seen = 0
         self._bar.update(
             self._task, description=f"{self._label}{variant}", completed=step, total=max_steps, numbers="", visible=True
@@ -75,7 +75,7 @@ class TrainingProgress:
         self._bar.update(self._task, completed=report.step, numbers=" · ".join(parts))
 
     def evaluated(self, variant: str, evaluation: Evaluation, *, best: bool) -> None:
-        self._validation = evaluation.loss
+        self._evaluation = evaluation
         if not notes.is_terminal:
             notes.print(self._line(variant, evaluation.step), soft_wrap=True)
 
@@ -90,6 +90,7 @@ class TrainingProgress:
         parts = [f"{self._label}{variant}", f"step {step}/{self._max_steps}"]
         if self._seen:
             parts += [f"loss {self._loss:.3f}", f"{count(self._rate)} tokens/s"]
-        if self._validation is not None:
-            parts.insert(2, f"validation {self._validation:.3f}")
+        if self._evaluation is not None and self._evaluation.loss is not None:
+            right = [f"right {one.answers:.1%}" for one in self._evaluation.accuracies[:1]]
+            parts[2:2] = [f"validation {self._evaluation.loss:.3f}", *right]
         return "  ".join(parts)

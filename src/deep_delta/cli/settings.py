@@ -26,6 +26,12 @@ class Settings:
 
     def __init__(self) -> None:
         self.tables: dict[str, dict[str, Any]] = {table: {} for table in RECORDS}
+        self._context = 1
+
+    def follow(self, seq_len: int, context: int) -> None:
+        """Take the data's own `seq_len` where the user has set none, and build models that hold `context` tokens."""
+        self.tables["train"].setdefault("seq_len", seq_len)
+        self._context = context
 
     def update(self, file: Path) -> None:
         """Take every field of a TOML file; `ConfigError` for a bad one, an unknown table or an unknown field."""
@@ -47,14 +53,14 @@ class Settings:
         return _build("train", lambda: TrainingConfig(**self.tables["train"]))
 
     def model(self, slug: str, training: TrainingConfig, *, shared: bool, vocab_size: int | None = None) -> DdlConfig:
-        """The model of one variant. What was not set comes from size `tiny`, and `max_seq_len` from the training.
+        """The model of one variant. What was not set comes from size `tiny`, and `max_seq_len` from training and data.
 
         shared: the settings are for several variants, so that `d_value` goes to those that have value channels and
         `residual` to all but the baseline.
         vocab_size: the tokenizer's, once known; a larger one that was set stays.
         """
         fields = {
-            "max_seq_len": training.seq_len,
+            "max_seq_len": max(training.seq_len, self._context),
             **_read_toml(named("sizes", "tiny"))["model"],
             **self.tables["model"],
         }
@@ -66,11 +72,15 @@ class Settings:
         config = _build("model", lambda: variant_config(slug, **fields))
         if vocab_size is not None and config.vocab_size < vocab_size:
             raise ConfigError(f"model.vocab_size is {config.vocab_size}, but the tokenizer has {vocab_size} tokens")
-        if config.max_seq_len < training.seq_len:
-            raise ConfigError(
-                f"train.seq_len {training.seq_len} is longer than model.max_seq_len {config.max_seq_len}; "
-                "leave --model.max-seq-len out and it follows"
-            )
+        limit = config.context_limit
+        for what, needed in (
+            (f"train.seq_len {training.seq_len}", training.seq_len),
+            (f"a test sequence of {self._context} tokens", self._context),
+        ):
+            if limit is not None and limit < needed:
+                raise ConfigError(
+                    f"{what} is longer than model.max_seq_len {limit}; leave --model.max-seq-len out and it follows"
+                )
         return config
 
 
@@ -122,7 +132,7 @@ def model_defaults() -> dict[str, Any]:
     return {
         **_read_toml(named("sizes", "tiny"))["model"],
         "vocab_size": "the tokenizer's",
-        "max_seq_len": "train.seq_len",
+        "max_seq_len": "train.seq_len, or what a task is tested at",
         "d_value": "4; 1 for baseline and ddl",
         "residual": "the variant's",
         "compression": "the variant's",

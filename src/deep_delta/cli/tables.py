@@ -10,7 +10,7 @@ from typing import Any
 from rich.text import Text
 
 from deep_delta.cli.console import Cell, count, out, show_table
-from deep_delta.runs.comparison import Evaluation, Ranking, Standing, TrainedVariant, TrainingComparison
+from deep_delta.runs.comparison import Accuracy, Evaluation, Ranking, Standing, TrainedVariant, TrainingComparison
 
 _LAYER = 12  # the width of the first column of gates, for layers up to 999
 Spectra = Sequence[Mapping[str, Any]]
@@ -34,7 +34,33 @@ def show_training(ranking: Ranking, comparisons: Sequence[TrainingComparison]) -
         mean_bits = f"{math.fsum(bits) / len(bits):.3f}" if bits else "–"
         rows.append([variant, count(mine[0].parameters), losses, mean_bits, against])
     columns = ["<variant", "parameters", "loss", "bits/byte", "<against baseline"]
+    if any(one.accuracies for mine in runs.values() for run in mine for one in run.evaluations):
+        del columns[3]  # a task has no bytes
+        rows = [[*row[:3], row[4]] for row in rows]
     show_table("Best validation loss, best first", columns, rows, unresolved(ranking))
+
+
+def show_accuracies(found: Mapping[str, Sequence[Accuracy]], chance: float) -> None:
+    """Shares of right answers at each length, three rows a model; none without answers."""
+    names = [one.lengths for one in max(found.values(), key=len, default=())]
+    rows = []
+    for name, accuracies in found.items():
+        shares = {
+            "answers": [one.answers for one in accuracies],
+            "last answers": [one.last for one in accuracies],
+            "sequences": [one.sequences for one in accuracies],
+        }
+        for share, values in shares.items():
+            missing = ["–"] * (len(names) - len(values))
+            rows.append([name if share == "answers" else "", share, *(f"{value:.3f}" for value in values), *missing])
+    if names:
+        note = f"sequences: with no wrong answer; of the answers, a guess gets {chance:.2g} right"
+        show_table("Right answers by length", ["<model", "<share of", *names], rows, note)
+
+
+def last_accuracies(runs: Sequence[TrainedVariant]) -> dict[str, Sequence[Accuracy]]:
+    """The last accuracies of each variant that was evaluated."""
+    return {run.variant: run.evaluations[-1].accuracies for run in runs if run.evaluations}
 
 
 def unresolved(ranking: Ranking) -> str:

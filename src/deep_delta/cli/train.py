@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from deep_delta.runs.comparison import TrainingComparison
 
 _DESCRIPTION = """
-Train variants one after the other on the same text, from the same seed, in the same order of batches, and compare
+Train variants one after the other on the same data, from the same seed, in the same order of batches, and compare
 them. RUN gets a folder per variant (checkpoints, events.jsonl) and training_comparison.json: loss curves, what the
 gates did at every evaluation, the ranking, and what produced it all. Ctrl-C finishes the step, saves and exits;
 --resume goes on from there. Any field of the model and of the training is an option; --size, --recipe and --config
-set several at once.
+set several at once. Tasks with known answers: `ddl data --help` lists them.
 """
 
 _EXAMPLES = """
@@ -31,6 +31,7 @@ _EXAMPLES = """
   ddl train --variants baseline,ddl-cc --data book.txt --out runs/book
   ddl train --variants all --data 'texts/*.txt' --tokenizer bpe --size small
   ddl train --size 124m --recipe paper --train.seed 1 --device cuda
+  ddl train --data synth:parity:train=3-40,test=40-256 --train.max-steps 1000
   ddl train --resume runs/book --train.max-steps 2000
 """
 
@@ -66,6 +67,7 @@ def new_folder(kind: str) -> Path:
 
 def _train(options: argparse.Namespace) -> tuple[TrainingComparison, Path]:
     slugs = variants(options.variants or "ddl-cc")
+    _follow_task(options)
     training = options.settings.training()
     shared = len(slugs) > 1
     for slug in slugs:
@@ -73,9 +75,9 @@ def _train(options: argparse.Namespace) -> tuple[TrainingComparison, Path]:
     out = Path(options.out) if options.out else new_folder("train")
     RunFolder(out).create()
     try:
-        from deep_delta.data.tokens import prepare
+        from deep_delta.data.opening import open_data
 
-        data = prepare(options.data, options.tokenizer or "byte")
+        data = open_data(options.data, options.tokenizer)
         vocab_size = data.tokenizer.vocab_size
         configs = {slug: options.settings.model(slug, training, shared=shared, vocab_size=vocab_size) for slug in slugs}
         device = resolve_device(options.device)
@@ -89,6 +91,17 @@ def _train(options: argparse.Namespace) -> tuple[TrainingComparison, Path]:
         with suppress(OSError):  # a folder in which nothing has begun goes away, any other stays
             out.rmdir()
         raise
+
+
+def _follow_task(options: argparse.Namespace) -> None:
+    """Let the lengths of the task, where it is one, decide those of training and model."""
+    from deep_delta.data.synthetic.task_data import TaskData
+    from deep_delta.data.synthetic.tasks import is_task, parse_task
+
+    if is_task(options.data):
+        task = parse_task(options.data)
+        options.settings.follow(task.num_tokens(task.train.last), task.num_tokens(task.test.last))
+        TaskData(task).training_lengths(options.settings.training().seq_len)
 
 
 def _resume(options: argparse.Namespace) -> tuple[TrainingComparison, Path]:
@@ -111,11 +124,16 @@ def _resume(options: argparse.Namespace) -> tuple[TrainingComparison, Path]:
 
 def _show(comparison: TrainingComparison, out: Path) -> None:
     from deep_delta.cli.console import out as screen
-    from deep_delta.cli.tables import last_spectra, show_gates, show_training
+    from deep_delta.cli.tables import last_accuracies, last_spectra, show_accuracies, show_gates, show_training
+    from deep_delta.data.synthetic.tasks import is_task, parse_task
 
     show_training(comparison.ranking, [comparison])
+    is_text = not is_task(comparison.data.name)
+    if not is_text:
+        show_accuracies(last_accuracies(comparison.runs), parse_task(comparison.data.name).rule.chance)
     show_gates(last_spectra(comparison.runs))
     screen.print(f"The run is in {out}. Next:", soft_wrap=True)
-    screen.print(f"  ddl compare {out}/*/checkpoints/LATEST --data OTHER.txt", soft_wrap=True)
+    data = "OTHER.txt" if is_text else comparison.data.name
+    screen.print(f"  ddl compare {out}/*/checkpoints/LATEST --data {data}", soft_wrap=True)
     best = comparison.ranking.standings[0].variant if comparison.ranking.standings else comparison.runs[0].variant
     screen.print(f'  ddl generate {out}/{best} --prompt "…"', soft_wrap=True)

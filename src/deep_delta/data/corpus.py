@@ -161,9 +161,13 @@ def _not_yet(what: str) -> Callable[[str], NoReturn]:
     return refuse
 
 
+def _no_text(spec: str) -> NoReturn:
+    raise ConfigError(f"{spec[:60]} is a task and has no text; give a text, jsonl or parquet file or a folder")
+
+
 # What `--data` accepts besides files, folders and globs: a pattern of the whole spec, and what opens it as a `Source`.
 SCHEMES: dict[str, Callable[[str], Source]] = {
     "hf:*": _not_yet("data sets streamed from the Hugging Face hub"),
-    "synth:*": _not_yet("synthetic tasks"),
+    "synth:*": _no_text,
     "*.bin": _not_yet("token shards"),
 }

@@ -6,20 +6,17 @@ Legend: N tokens, B batch, T sequence length. A window is T tokens and, one furt
 from __future__ import annotations
 
 import hashlib
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from deep_delta.data.batches import Batch, Batches
 from deep_delta.data.permutation import Permutation
 from deep_delta.errors import DataError
 
-Batch = tuple[np.ndarray, np.ndarray]  # ids and targets, int64 [B, T]
 
-
-class Loader:
+class Loader(Batches):
     """Training batches without end; every epoch visits each of its windows once, in an order of its own.
 
     An epoch lays windows end to end from a random phase. It has `windows` = (N - 1) // T - 1 of them (one at least), so
@@ -39,24 +36,6 @@ class Loader:
         """Batch number `index`, from 0: a pure function of the tokens, the sizes, the seed and the index."""
         draws = range(index * self.batch_size, (index + 1) * self.batch_size)
         return _windows(self._tokens, [self._start(draw) for draw in draws], self.seq_len)
-
-    def prefetch(self, start: int = 0, workers: int = 0) -> Iterator[Batch]:
-        """Batches `start`, `start + 1`, … without end, the same whatever the number of threads that prepare them."""
-        if workers == 0:
-            while True:
-                yield self.batch(start)
-                start += 1
-        with ThreadPoolExecutor(workers, thread_name_prefix="batches") as pool:
-            ahead: deque[Future[Batch]] = deque()
-            try:
-                while True:
-                    while len(ahead) < 2 * workers:
-                        ahead.append(pool.submit(self.batch, start + len(ahead)))
-                    batch = ahead.popleft().result()
-                    start += 1
-                    yield batch
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
 
     def _start(self, draw: int) -> int:
         """Where the window of the draw-th sequence of all begins."""

@@ -29,6 +29,7 @@ TRAINING_BYTES = 8_000_000  # of text that a BPE is trained on, at most, from th
 # The trainer's time grows with the square of a word's length, and some text is one word: it is cut for training.
 _LONG_WORD = re.compile(r"\S{1024}|\s{1024}")
 _PARTS = re.compile(r" ?\S{1,256}|\s{1,256}")
+PADDING = "<pad>"
 _MIN_VOCABULARY = 257  # every byte, and the end of text
 
 
@@ -78,7 +79,7 @@ class Tokenizer:
     @classmethod
     def from_json(cls, text: str, *, where: str) -> Tokenizer:
         """The tokenizer of a tokenizer.json's text. DataError, naming `where`, when it is none."""
-        with _Refusals(where):
+        with _Refusals(f"{where} is not a tokenizer.json"):
             backend = tokenizers.Tokenizer.from_str(text)
         return cls(backend, where=where)
 
@@ -111,7 +112,8 @@ class Tokenizer:
     def encode(self, text: str) -> list[int]:
         """Token ids of a text; nothing is added, and a special token spelt out in the text is plain text.
 
-        DataError when the text cannot be written as UTF-8 (half of a surrogate pair).
+        DataError when the text cannot be written as UTF-8 (half of a surrogate pair), or has a word that a tokenizer
+        of whole words does not know.
         """
         try:
             content = text.encode()
@@ -119,13 +121,15 @@ class Tokenizer:
             raise DataError(f"the text is not Unicode at character {error.start}: {text[error.start]!a}") from None
         if self._is_bytes:
             return list(content)
-        return self._backend.encode(text, add_special_tokens=False).ids
+        with _Refusals(f"tokenizer {self.name} cannot encode {text[:60]!r}, which has an unknown symbol"):
+            return self._backend.encode(text, add_special_tokens=False).ids
 
     def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Token ids of several texts, each an array of `dtype`; on all cores where that helps."""
         if self._is_bytes:
             return [np.frombuffer(text.encode(), np.uint8).astype(self.dtype) for text in texts]
-        encodings = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
+        with _Refusals(f"tokenizer {self.name} cannot encode a text, which has an unknown symbol"):
+            encodings = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
         return [np.array(encoding.ids, dtype=self.dtype) for encoding in encodings]
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -145,6 +149,19 @@ def byte_tokenizer() -> Tokenizer:
     """One token a byte, id = byte, and end of text = 256: byte-level BPE without merges."""
     vocabulary = {character: byte for byte, character in enumerate(BYTE_CHARACTERS)}
     return _finished(_byte_level(models.BPE(vocab=vocabulary, merges=[])))
+
+
+def symbol_tokenizer(symbols: Sequence[str]) -> Tokenizer:
+    """One token a symbol, id = its place, between blanks; then end of text, and `PADDING` as the last id.
+
+    symbols: different words without white space. Text with another word in it is a DataError when encoded. Decoding
+    puts a blank before every symbol, so that what is generated continues a prompt.
+    """
+    backend = tokenizers.Tokenizer(models.WordLevel(vocab={symbol: index for index, symbol in enumerate(symbols)}))
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    backend.decoder = decoders.Replace(tokenizers.Regex("^"), " ")
+    backend.add_special_tokens([END_OF_TEXT[0], PADDING])
+    return Tokenizer(backend)
 
 
 def train_bpe(texts: Iterable[str], vocab_size: int) -> Tokenizer:
@@ -198,8 +215,8 @@ def _first_bytes(texts: Iterable[str]) -> Iterator[list[str]]:
 class _Refusals:
     """Turns what `tokenizers` raises, which is a bare `Exception` and never a subclass, into one line of DataError."""
 
-    def __init__(self, where: str) -> None:
-        self._where = where
+    def __init__(self, problem: str) -> None:
+        self._problem = problem
 
     def __enter__(self) -> None:
         pass
@@ -208,4 +225,4 @@ class _Refusals:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if kind is Exception:
-            raise DataError(f"{self._where} is not a tokenizer.json: {str(error).splitlines()[0]}") from None
+            raise DataError(f"{self._problem}: {str(error).splitlines()[0]}") from None

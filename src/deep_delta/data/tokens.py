@@ -1,4 +1,4 @@
-"""A corpus as token ids on disk, and everything that a training run needs of its data in one `Dataset`."""
+"""A corpus as token ids on disk, and as training data: a `Dataset`."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from typing import BinaryIO
 
 import numpy as np
 
+from deep_delta.data.batches import Batches, HeldOut
 from deep_delta.data.cache import cached
 from deep_delta.data.corpus import SPLITS, Corpus, SplitName, open_corpus
+from deep_delta.data.loader import Loader, validation_batches
 from deep_delta.data.readers import Piece
 from deep_delta.data.tokenizer import Tokenizer, byte_tokenizer, require_vocabulary, train_bpe
 from deep_delta.errors import ConfigError, DataError
+from deep_delta.runs.manifest import DataIdentity
 from deep_delta.runs.record import Record
 
 BPE_VOCABULARY = 4096
@@ -55,7 +58,10 @@ class DataFacts(Record):
 
 @dataclass(frozen=True)
 class Dataset:
-    """A corpus, a tokenizer, and what the one makes of the other. validation: None when nothing could be held out."""
+    """A corpus, a tokenizer, and what the one makes of the other, as `batches.TrainingData`.
+
+    validation: None when nothing could be held out.
+    """
 
     corpus: Corpus
     tokenizer: Tokenizer
@@ -66,6 +72,32 @@ class Dataset:
     def sha256(self) -> str:
         """Of corpus and tokenizer: equal hashes, equal tokens."""
         return _key(self.corpus.sha256, self.tokenizer.sha256)
+
+    @property
+    def identity(self) -> DataIdentity:
+        """Of the text and of what cuts it."""
+        return DataIdentity(
+            name=self.corpus.name,
+            sha256=self.corpus.sha256,
+            tokenizer=self.tokenizer.name,
+            tokenizer_sha256=self.tokenizer.sha256,
+        )
+
+    def context(self, seq_len: int) -> int:
+        """Text is evaluated in the same windows that it is trained in."""
+        return seq_len
+
+    def training_batches(self, *, batch_size: int, seq_len: int, seed: int) -> Batches:
+        """See `TrainingData`. DataError when the split is shorter than one sequence and its last target."""
+        return Loader(self.train, batch_size=batch_size, seq_len=seq_len, seed=seed)
+
+    def held_out(self, *, batch_size: int, seq_len: int, seed: int, limit: int) -> HeldOut:
+        """See `TrainingData`: the validation split; without one only the probe, the first training batch."""
+        if self.validation is None:
+            first, _ = self.training_batches(batch_size=batch_size, seq_len=seq_len, seed=seed).batch(0)
+            return HeldOut((), first, self.tokenizer.token_bytes)
+        batches = validation_batches(self.validation, batch_size=batch_size, seq_len=seq_len, limit=limit)
+        return HeldOut(batches, batches[0][0], self.tokenizer.token_bytes)
 
     def tokens(self, split: SplitName) -> np.ndarray:
         """The ids of one split; an empty array when there are none."""

@@ -10,11 +10,12 @@ from typing import Any, Literal
 
 import numpy as np
 
+from deep_delta.data.batches import IGNORED
 from deep_delta.data.corpus import SPLITS, Corpus, SplitName
 from deep_delta.data.tokenizer import Tokenizer
 from deep_delta.errors import ConfigError, DataError
 from deep_delta.evaluation.flops import flops_per_token
-from deep_delta.evaluation.language_model import IGNORED, Batch, perplexity, score_batches
+from deep_delta.evaluation.language_model import Batch, perplexity, score_batches
 from deep_delta.evaluation.ranking import rank_pieces
 from deep_delta.evaluation.snapshot import snapshot
 from deep_delta.models.transformer import DdlTransformer

@@ -10,12 +10,10 @@ from typing import Literal
 import numpy as np
 import torch
 
+from deep_delta.data.batches import IGNORED
 from deep_delta.errors import DataError, NumericsError
 from deep_delta.models.transformer import DdlTransformer
 from deep_delta.runs.record import Record
-
-IGNORED = -100
-"""A target that is not scored."""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ CONFIDENCE = 0.95
 """That none of the pairs which count as resolved is in truth equal, all pairs taken together."""
 
 VALIDATION_LOSS = "best validation loss, nats per token"
+ANSWER_LOSS = "best validation loss, nats per answer"
+"""Of a task. Accuracies tie where all is right or all is a guess; the loss still tells those apart."""
 
 
 def rank_runs(comparisons: Sequence[TrainingComparison]) -> Ranking:
@@ -31,10 +33,12 @@ def rank_runs(comparisons: Sequence[TrainingComparison]) -> Ranking:
             raise ConfigError(f"{variant} appears twice with seed {runs[0].seed}; give runs of different seeds")
         if any(run.model != runs[0].model for run in runs):
             raise ConfigError(f"{variant} is not the same model in all runs; give runs that differ in their seed only")
+    is_task = any(one.accuracies for runs in found.values() for run in runs for one in run.evaluations)
+    measure = ANSWER_LOSS if is_task else VALIDATION_LOSS
     if not found:
-        return Ranking(measure=VALIDATION_LOSS, rule="nothing finished that has a validation loss", standings=())
+        return Ranking(measure=measure, rule="nothing finished that has a validation loss", standings=())
     losses = {variant: [run.best_loss for run in runs if run.best_loss is not None] for variant, runs in found.items()}
-    return rank_seeds(losses, VALIDATION_LOSS)
+    return rank_seeds(losses, measure)
 
 
 def _require_comparable(one: TrainingComparison, other: TrainingComparison) -> None:
@@ -72,11 +76,13 @@ def rank_seeds(values: Mapping[str, Sequence[float]], measure: str) -> Ranking:
     return _ranking(measure, rule, values, means, resolved)
 
 
-def rank_pieces(values: Mapping[str, Sequence[float]], weights: Sequence[float], measure: str) -> Ranking:
-    """Rank models by the weighted mean of a measure taken on the same pieces of text, lower being better.
+def rank_pieces(
+    values: Mapping[str, Sequence[float]], weights: Sequence[float], measure: str, *, pieces: str = "pieces of text"
+) -> Ranking:
+    """Rank models by the weighted mean of a measure taken on the same pieces of text or examples, lower being better.
 
     Two are resolved when the weighted mean of their differences, piece by piece, is more than t standard errors from
-    zero, t as in `rank_seeds`. That covers the choice of text only: other seeds of the same models may rank otherwise.
+    zero, t as in `rank_seeds`. That covers the choice of pieces only: other seeds of these models may rank otherwise.
     """
     total = math.fsum(weights)
     means = {
@@ -86,7 +92,7 @@ def rank_pieces(values: Mapping[str, Sequence[float]], weights: Sequence[float],
     groups = {name: [mean] for name, mean in means.items()}
     freedom = len(weights) - 1
     if freedom < 1:
-        return _ranking(measure, "not resolved: one piece of text", groups, means, lambda one, other: False)
+        return _ranking(measure, f"not resolved: one of the {pieces}", groups, means, lambda one, other: False)
     quantile = _quantile(len(values), freedom)
 
     def resolved(one: str, other: str) -> bool:
@@ -96,8 +102,8 @@ def rank_pieces(values: Mapping[str, Sequence[float]], weights: Sequence[float],
         return abs(gap) > quantile * error
 
     rule = (
-        f"resolved where the difference over {len(weights)} pieces of text exceeds {quantile:.2f} standard errors "
-        f"({CONFIDENCE:.0%} over all pairs; the choice of text, not the seed)"
+        f"resolved where the difference over {len(weights)} {pieces} exceeds {quantile:.2f} standard errors "
+        f"({CONFIDENCE:.0%} over all pairs; the choice of {pieces}, not the seed)"
     )
     return _ranking(measure, rule, groups, means, resolved)
 

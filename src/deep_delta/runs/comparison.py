@@ -27,19 +27,36 @@ class CurvePoint(Record):
     """before clipping"""
 
 
+class Accuracy(Record):
+    """How many answers of a task's sequences a model gets right: the likeliest token is the answer."""
+
+    lengths: str
+    """one length, or first-last where the sequences had all of them; what they count is the task's own"""
+    answers: float
+    """share of all that was asked"""
+    last: float
+    """share of the last answer of each sequence"""
+    sequences: float
+    """share of the sequences with no wrong answer"""
+    num_answers: int
+    num_sequences: int
+
+
 class Evaluation(Record):
-    """The model after `step` steps. Without validation data the scores are None and `reason` says why."""
+    """The model after `step` steps. Scores that there cannot be are None and `reason` says why."""
 
     step: int
     loss: float | None
-    """validation loss, nats per token"""
+    """validation loss, nats per token; of a task, nats per answer"""
     bits_per_byte: float | None
     tokens: int
-    """how many tokens were predicted"""
+    """how many tokens were predicted, of a task the answers"""
     num_bytes: int
     """bytes of text that those tokens stand for"""
     reason: str | None = None
-    """why there is no loss"""
+    """why there is no loss, or no bits per byte"""
+    accuracies: tuple[Accuracy, ...] = ()
+    """of a task: over the training lengths, and after the last step at each test length; empty for text"""
     spectra: tuple[dict[str, Any], ...] = ()
     """the fields of one `deep_delta.spectral` record per sublayer; empty for a model without gates"""
 

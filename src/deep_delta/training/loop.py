@@ -15,13 +15,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from deep_delta.data.loader import Loader
-from deep_delta.data.tokens import Dataset
+from deep_delta.data.batches import Batches, TrainingData
 from deep_delta.errors import NumericsError
 from deep_delta.models.config import DdlConfig
 from deep_delta.models.transformer import DdlTransformer
 from deep_delta.runs.layout import VariantFolder
-from deep_delta.runs.manifest import DataIdentity
 from deep_delta.training.checkpoint import TrainState, restore, save_checkpoint
 from deep_delta.training.config import TrainingConfig
 from deep_delta.training.optimizer import build_optimizer
@@ -33,12 +31,11 @@ from deep_delta.training.validation import Validation
 
 @dataclass(frozen=True)
 class Job:
-    """One variant to train: what, how, on which text, and where it is kept."""
+    """One variant to train: what, how, on which data, and where it is kept."""
 
     config: DdlConfig
     training: TrainingConfig
-    data: Dataset
-    identity: DataIdentity
+    data: TrainingData
     folder: VariantFolder
     device: torch.device
 
@@ -61,7 +58,7 @@ def train_variant(job: Job, checkpoint: Path | None, *, reporter: Reporter, stop
     state, training = run.state, job.training
     loss_of = torch.compile(run.model.loss) if training.compile else run.model.loss
     reporter.variant_started(job.variant, state.step, training.max_steps)
-    batches = run.loader.prefetch(state.micro_step, training.data_workers)
+    batches = run.batches.prefetch(state.micro_step, training.data_workers)
     while state.step < training.max_steps:
         started = time.perf_counter()
         result = take_step(loss_of, run.optimizer, batches, state.step, training)
@@ -88,7 +85,7 @@ class _Run:
     model: DdlTransformer
     optimizer: torch.optim.Optimizer
     state: TrainState
-    loader: Loader
+    batches: Batches
     validation: Validation
     reporter: Reporter
 
@@ -120,7 +117,7 @@ class _Run:
             state=self.state,
             training=job.training,
             tokenizer=job.data.tokenizer,
-            data=job.identity,
+            data=job.data.identity,
             report=self._report(),
         )
         job.folder.events.append("checkpoint", step=self.state.step, name=path.name)
@@ -153,18 +150,18 @@ def _begin(job: Job, checkpoint: Path | None, reporter: Reporter) -> _Run:
     _seed(training.seed)
     model = DdlTransformer(job.config).to(job.device)
     optimizer = build_optimizer(model, training)
-    loader = Loader(job.data.train, batch_size=training.batch_size, seq_len=training.seq_len, seed=training.seed)
-    validation = Validation.of(job.data, loader, training)
+    batches = job.data.training_batches(batch_size=training.batch_size, seq_len=training.seq_len, seed=training.seed)
+    validation = Validation.of(job.data, training)
     if checkpoint is None:
         state = TrainState()
         job.folder.events.truncate_after(-1)
         job.folder.events.append("started", step=0, seed=training.seed, parameters=model.num_parameters())
     else:
-        state = restore(checkpoint, model=model, optimizer=optimizer, training=training, data=job.identity)
+        state = restore(checkpoint, model=model, optimizer=optimizer, training=training, data=job.data.identity)
         job.folder.events.truncate_after(state.step)
         job.folder.events.append("resumed", step=state.step, checkpoint=checkpoint.name)
     model.train()
-    return _Run(job, model, optimizer, state, loader, validation, reporter)
+    return _Run(job, model, optimizer, state, batches, validation, reporter)
 
 
 def _seed(seed: int) -> None:

@@ -1,4 +1,4 @@
-"""A run: several variants trained one after the other on the same text, compared, stopped and resumed.
+"""A run: several variants trained one after the other on the same data, compared, stopped and resumed.
 
 RUN/training_comparison.json    the plan at the start, the results as they come
 RUN/tokenizer.json              so that a resumed run cuts the text as before
@@ -15,9 +15,9 @@ from typing import Any
 
 import torch
 
-from deep_delta.data.loader import Loader
+from deep_delta.data.batches import TrainingData
+from deep_delta.data.opening import open_data
 from deep_delta.data.tokenizer import Tokenizer
-from deep_delta.data.tokens import Dataset, prepare
 from deep_delta.errors import CheckpointError, ConfigError, DataError, NumericsError
 from deep_delta.evaluation.ranking import rank_runs
 from deep_delta.models.config import DdlConfig
@@ -46,7 +46,7 @@ _TOKENIZER = "tokenizer.json"
 def train(
     configs: Mapping[str, DdlConfig],
     training: TrainingConfig,
-    data: Dataset,
+    data: TrainingData,
     out: str | Path,
     *,
     data_spec: str | None = None,
@@ -94,24 +94,14 @@ def resume(
         training = _changed(before.training, changes or {}, folder)
         tokenizer = Tokenizer.load(folder.path / _TOKENIZER)
         data_spec = before.data_spec if data_spec is None else data_spec
-        data = prepare(data_spec, tokenizer.name, fixed=tokenizer)
-        _require_same_data(before.data, identity(data))
+        data = open_data(data_spec, fixed=tokenizer)
+        _require_same_data(before.data, data.identity)
         configs = {run.variant: _config(run.model, folder) for run in before.runs}
         run = _Run(folder, configs, training, data, data_spec, torch.device(device), reporter or Silent())
         if start is None:
             return run.train(list(configs), run.latest_checkpoints())
         variant = _variant_of(start, configs, training)
         return run.train([variant], {variant: start})
-
-
-def identity(data: Dataset) -> DataIdentity:
-    """What decides whether two losses can be compared."""
-    return DataIdentity(
-        name=data.corpus.name,
-        sha256=data.corpus.sha256,
-        tokenizer=data.tokenizer.name,
-        tokenizer_sha256=data.tokenizer.sha256,
-    )
 
 
 @dataclass
@@ -121,13 +111,12 @@ class _Run:
     folder: RunFolder
     configs: dict[str, DdlConfig]
     training: TrainingConfig
-    data: Dataset
+    data: TrainingData
     data_spec: str | None
     device: torch.device
     reporter: Reporter
 
     def __post_init__(self) -> None:
-        self.identity: DataIdentity = identity(self.data)
         self.origin: Origin = origin(self.device)
         self.parameters = {slug: _unfilled(config).num_parameters() for slug, config in self.configs.items()}
 
@@ -158,13 +147,13 @@ class _Run:
         return comparison
 
     def job(self, slug: str) -> Job:
-        return Job(self.configs[slug], self.training, self.data, self.identity, self.folder.variant(slug), self.device)
+        return Job(self.configs[slug], self.training, self.data, self.folder.variant(slug), self.device)
 
     def write_comparison(self) -> TrainingComparison:
         """Gather what all variants of the run have logged so far."""
         unranked = TrainingComparison(
             training=self.training.model_dump(),
-            data=self.identity,
+            data=self.data.identity,
             data_spec=self.data_spec,
             origin=self.origin,
             runs=tuple(
@@ -185,7 +174,7 @@ def _unfilled(config: DdlConfig) -> DdlTransformer:
     return model.to_empty(device="cpu")
 
 
-def _require_fit(configs: Mapping[str, DdlConfig], training: TrainingConfig, data: Dataset) -> None:
+def _require_fit(configs: Mapping[str, DdlConfig], training: TrainingConfig, data: TrainingData) -> None:
     if not configs:
         raise ConfigError("there is no variant to train; name one, or all")
     for slug, config in configs.items():
@@ -194,16 +183,16 @@ def _require_fit(configs: Mapping[str, DdlConfig], training: TrainingConfig, dat
                 f"{slug}: vocab_size must be at least {data.tokenizer.vocab_size}, the tokens of tokenizer "
                 f"{data.tokenizer.name}, got {config.vocab_size}"
             )
-        if config.max_seq_len < training.seq_len:
-            raise ConfigError(
-                f"{slug}: max_seq_len must be at least seq_len {training.seq_len}, got {config.max_seq_len}"
-            )
+        limit, needed = config.context_limit, data.context(training.seq_len)
+        if limit is not None and limit < needed:
+            what = f"seq_len {needed}" if needed == training.seq_len else f"the {needed} tokens of the longest test"
+            raise ConfigError(f"{slug}: max_seq_len must be at least {what}, got {limit}")
 
 
-def _require_sequences(data: Dataset, training: TrainingConfig) -> None:
-    """`DataError` where a split is shorter than a sequence."""
-    loader = Loader(data.train, batch_size=training.batch_size, seq_len=training.seq_len, seed=training.seed)
-    Validation.of(data, loader, training)
+def _require_sequences(data: TrainingData, training: TrainingConfig) -> None:
+    """`DataError` or `ConfigError` where there is no sequence to train or to evaluate on."""
+    data.training_batches(batch_size=training.batch_size, seq_len=training.seq_len, seed=training.seed)
+    Validation.of(data, training)
 
 
 def _locate(path: Path) -> tuple[Path, Path | None]:

@@ -32,7 +32,7 @@ class StepResult:
     grad_norm: float
     """before clipping"""
     tokens: int
-    """training targets"""
+    """positions of its batches, which are the training targets; of a task, only some of those are asked for"""
 
 
 def take_step(

@@ -1,14 +1,12 @@
-"""What a run evaluates, always on the same tokens: validation loss and a spectral snapshot."""
+"""What a run evaluates, always on the same tokens: validation loss, a task's accuracy, and a spectral snapshot."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from deep_delta.data.loader import Loader, validation_batches
-from deep_delta.data.tokens import Dataset
+from deep_delta.data.batches import HeldOut, TrainingData
+from deep_delta.evaluation.accuracy import score_answers
 from deep_delta.evaluation.language_model import Batch, evaluate
 from deep_delta.evaluation.snapshot import snapshot
 from deep_delta.models.transformer import DdlTransformer
@@ -16,39 +14,55 @@ from deep_delta.runs.comparison import Evaluation
 from deep_delta.training.config import TrainingConfig
 
 NO_VALIDATION = "the corpus has no validation split"
+NO_BYTES = "a task's symbols stand for no bytes of text"
 
 
 @dataclass(frozen=True)
 class Validation:
-    """Fixed batches; `probe` [B, T] are the tokens whose gates are looked at. No batches without a validation split."""
+    """What was held out; `text` has its batches with their bytes, and nothing for a task."""
 
-    batches: Sequence[Batch]
-    probe: np.ndarray
+    held_out: HeldOut
+    text: Sequence[Batch]
     training: TrainingConfig
 
     @classmethod
-    def of(cls, data: Dataset, loader: Loader, training: TrainingConfig) -> Validation:
-        """From the validation split; without one, only the probe, which is then the first training batch.
-
-        Raises `DataError` when the split is shorter than one sequence.
-        """
-        if data.validation is None:
-            return cls((), loader.batch(0)[0], training)
-        pairs = validation_batches(
-            data.validation, batch_size=training.batch_size, seq_len=training.seq_len, limit=training.eval_batches
+    def of(cls, data: TrainingData, training: TrainingConfig) -> Validation:
+        """From what `data` holds out. Raises `DataError` or `ConfigError` when that is shorter than one sequence."""
+        held_out = data.held_out(
+            batch_size=training.batch_size, seq_len=training.seq_len, seed=training.seed, limit=training.eval_batches
         )
-        batches = [Batch.of_tokens(ids, targets, data.tokenizer.token_bytes) for ids, targets in pairs]
-        return cls(batches, batches[0].ids, training)
+        sizes = held_out.token_bytes
+        text = () if sizes is None else [Batch.of_tokens(ids, targets, sizes) for ids, targets in held_out.batches]
+        return cls(held_out, text, training)
 
     def measure(self, model: DdlTransformer, step: int) -> Evaluation:
         """Evaluate the model as it is after `step` steps; draws no random numbers.
 
+        Sequences of a task's test lengths cost more than a training step, so they are only read after the last one.
+
         Raises `NumericsError` when a loss or a spectral measure is not finite.
         """
-        spectra = snapshot(model, self.probe, precision=self.training.precision)
-        if not self.batches:
+        spectra = snapshot(model, self.held_out.probe, precision=self.training.precision)
+        if self.held_out.token_bytes is None:
+            return self._measure_task(model, step).model_copy(update={"spectra": spectra})
+        if not self.text:
             return Evaluation(
                 step=step, loss=None, bits_per_byte=None, tokens=0, num_bytes=0, reason=NO_VALIDATION, spectra=spectra
             )
-        score = evaluate(model, self.batches, precision=self.training.precision)
+        score = evaluate(model, self.text, precision=self.training.precision)
         return Evaluation(step=step, spectra=spectra, **score.model_dump())
+
+    def _measure_task(self, model: DdlTransformer, step: int) -> Evaluation:
+        precision = self.training.precision
+        score = score_answers(model, self.held_out.batches, precision=precision)
+        tests = self.held_out.by_length.items() if step == self.training.max_steps else ()
+        longer = [score_answers(model, batches, precision=precision).summary(str(length)) for length, batches in tests]
+        return Evaluation(
+            step=step,
+            loss=score.loss,
+            bits_per_byte=None,
+            tokens=score.num_answers,
+            num_bytes=0,
+            reason=NO_BYTES,
+            accuracies=(score.summary(self.held_out.lengths), *longer),
+        )
