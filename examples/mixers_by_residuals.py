@@ -1,6 +1,6 @@
 """Every token mixer with every residual, on the same tokens: the table of docs/results/mixers-by-residuals.md.
 
-    python examples/mixers_by_residuals.py                      # 20 models, two seeds each: about half an hour on two cores
+    python examples/mixers_by_residuals.py                  # 20 models, two seeds each: half an hour on two cores
     python examples/mixers_by_residuals.py --steps 40 --seeds 1
 
 All models of a seed see the same bytes of Python's standard library in the same order, with one learning rate. The runs
@@ -40,8 +40,9 @@ parser.add_argument("--out", type=Path, default=Path("runs/mixers-by-residuals")
 options = parser.parse_args()
 
 data = prepare(None, "byte")
+shape = SHAPE | {"vocab_size": data.tokenizer.vocab_size}
 configs = {
-    f"{mixer}_{residual}": variant_config(slug, **SHAPE, **over_time, **over_depth, vocab_size=data.tokenizer.vocab_size)
+    f"{mixer}_{residual}": variant_config(slug, **shape, **over_time, **over_depth)
     for mixer, over_time in MIXERS.items()
     for residual, (slug, over_depth) in RESIDUALS.items()
 }
