@@ -4,12 +4,14 @@
 
 from __future__ import annotations
 
+import ctypes
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from deep_delta.ops import native
 from deep_delta.ops.plain import first_derivative_only, wants_plain
 
 
@@ -72,47 +74,65 @@ def _scale_of_each(scale: Tensor, static: Tensor) -> Tensor:
 
 
 class _HyperConnection(torch.autograd.Function):
-    """In batches of small products, each of which passes over the state once."""
+    """One pass over the state each way in C, or batches of small products that pass over it once each."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        state: Tensor,
-        direction: Tensor | None,
-        value: Tensor | None,
-        static: Tensor,
-        dynamic: Tensor,
-        scale: Tensor,
-        eps: float,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        B, T, V, D = state.shape
-        if direction is not None and value is not None:
-            state = write(state, direction, value)
-        state_NVD = state.to(static.dtype).reshape(B * T, V, D)
-        inverse_NV1 = (torch.linalg.vector_norm(state_NVD, dim=-1, keepdim=True).square() / D + eps).rsqrt()
-        logits_NVP = F.linear(state_NVD, dynamic) * inverse_NV1
-        coefficients_NVP = torch.addcmul(static, _scale_of_each(scale, static), logits_NVP.tanh())
-        x_N1D = torch.bmm(coefficients_NVP[..., :1].mT, state_NVD)
-        mixed_NVD = torch.bmm(coefficients_NVP[..., 1:-1].mT, state_NVD)
-        ctx.save_for_backward(
-            state, direction, value, static, dynamic, scale, inverse_NV1, logits_NVP, coefficients_NVP
-        )
-        return (
-            mixed_NVD.to(state.dtype).view(B, T, V, D),
-            x_N1D.to(state.dtype).view(B, T, D),
-            coefficients_NVP[..., -1].reshape(B, T, V),
-        )
+    def forward(ctx: Any, state: Tensor, *inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
+        direction, value, static, dynamic, scale, eps = inputs
+        step = _step_natively if _runs_natively(state, static) else _step
+        outputs, written, inverse_rms, logits = step(state, direction, value, static, dynamic, scale, eps)
+        ctx.save_for_backward(written, direction, value, static, dynamic, scale, inverse_rms, logits)
+        return outputs
 
     @staticmethod
     @first_derivative_only
-    def backward(ctx: Any, grad_mixed: Tensor, grad_x: Tensor, grad_value: Tensor) -> tuple[Tensor | None, ...]:
-        with torch.autocast(grad_mixed.device.type, enabled=False):
-            return _pull(ctx.saved_tensors, grad_mixed, grad_x, grad_value)
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        state, _, _, static, *_ = ctx.saved_tensors
+        pull = _pull_natively if _runs_natively(state, static) else _pull
+        with torch.autocast(state.device.type, enabled=False):
+            return (*pull(*ctx.saved_tensors, *grads), None)
 
 
-def _pull(saved: tuple[Any, ...], grad_mixed: Tensor, grad_x: Tensor, grad_value: Tensor) -> tuple[Tensor | None, ...]:
-    """The gradient of every input of `_HyperConnection`, from those of its outputs."""
-    state, direction, value, static, dynamic, scale, inverse_NV1, logits_NVP, coefficients_NVP = saved
+Step = tuple[tuple[Tensor, Tensor, Tensor], Tensor, Tensor, Tensor]
+"""The outputs; and for the backward pass the state that was mixed, 1/rms of its streams and what tanh was taken of."""
+
+
+def _step(
+    state: Tensor,
+    direction: Tensor | None,
+    value: Tensor | None,
+    static: Tensor,
+    dynamic: Tensor,
+    scale: Tensor,
+    eps: float,
+) -> Step:
+    B, T, V, D = state.shape
+    if direction is not None and value is not None:
+        state = write(state, direction, value)
+    state_NVD = state.to(static.dtype).reshape(B * T, V, D)
+    inverse_NV1 = (torch.linalg.vector_norm(state_NVD, dim=-1, keepdim=True).square() / D + eps).rsqrt()
+    logits_NVP = F.linear(state_NVD, dynamic) * inverse_NV1
+    coefficients_NVP = torch.addcmul(static, _scale_of_each(scale, static), logits_NVP.tanh())
+    x_N1D = torch.bmm(coefficients_NVP[..., :1].mT, state_NVD)
+    mixed_NVD = torch.bmm(coefficients_NVP[..., 1:-1].mT, state_NVD)
+    outputs = mixed_NVD.to(state.dtype).view(B, T, V, D), x_N1D.to(state.dtype).view(B, T, D)
+    return (*outputs, coefficients_NVP[..., -1].reshape(B, T, V)), state, inverse_NV1, logits_NVP
+
+
+def _pull(
+    state: Tensor,
+    direction: Tensor | None,
+    value: Tensor | None,
+    static: Tensor,
+    dynamic: Tensor,
+    scale: Tensor,
+    inverse_NV1: Tensor,
+    logits_NVP: Tensor,
+    grad_mixed: Tensor,
+    grad_x: Tensor,
+    grad_value: Tensor,
+) -> tuple[Tensor | None, ...]:
+    """The gradient of every tensor that `_step` took, from those of its outputs; `state` is the one that was mixed."""
     (B, T, V, D), wide = state.shape, static.dtype
     state_NVD = state.to(wide).reshape(B * T, V, D)
     mixed_NVD, x_N1D = grad_mixed.to(wide).reshape(B * T, V, D), grad_x.to(wide).reshape(B * T, 1, D)
@@ -120,6 +140,7 @@ def _pull(saved: tuple[Any, ...], grad_mixed: Tensor, grad_x: Tensor, grad_value
     of_read, of_mix = torch.bmm(state_NVD, x_N1D.mT), torch.bmm(state_NVD, mixed_NVD.mT)
     pulled_NVP = torch.cat((of_read, of_mix, grad_value.reshape(B * T, V, 1)), dim=-1)
     tanh_NVP = logits_NVP.tanh()
+    coefficients_NVP = torch.addcmul(static, _scale_of_each(scale, static), tanh_NVP)
     scale_P = (pulled_NVP * tanh_NVP).sum((0, 1))
     logits_grad_NVP = pulled_NVP * _scale_of_each(scale, static) * (1 - tanh_NVP.square())
     shrink_NV1 = (logits_grad_NVP * logits_NVP).sum(-1, keepdim=True) * inverse_NV1.square() / -D
@@ -140,5 +161,116 @@ def _pull(saved: tuple[Any, ...], grad_mixed: Tensor, grad_x: Tensor, grad_value
         pulled_NVP.sum(0),
         product_MP.T @ state_NVD.reshape(-1, D),
         torch.stack((scale_P[:-1].sum(), scale_P[-1])),
-        None,
+    )
+
+
+class _Arguments(ctypes.Structure):
+    """The `HyperConnection` of hyper_connection.c."""
+
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("tokens", "streams", "width", "is_bf16", "threads")),
+        ("eps", ctypes.c_double),
+        *((name, ctypes.c_void_p) for name in ("state", "direction", "value", "fixed", "dynamic", "scale")),
+        *((name, ctypes.c_void_p) for name in ("written", "mixed", "x", "next_value", "inverse_rms", "logits")),
+        *((name, ctypes.c_void_p) for name in ("grad_mixed", "grad_x", "grad_next_value")),
+        *((name, ctypes.c_void_p) for name in ("grad_state", "grad_direction", "grad_value", "grad_weights")),
+    )
+
+
+def _runs_natively(state: Tensor, static: Tensor) -> bool:
+    return static.dtype == torch.float32 and native.unavailable(state) is None
+
+
+def _call(
+    name: str,
+    state: Tensor,
+    direction: Tensor | None,
+    value: Tensor | None,
+    static: Tensor,
+    dynamic: Tensor,
+    scale: Tensor,
+    eps: float = 0.0,
+    **others: Tensor | None,
+) -> None:
+    B, T, V, D = state.shape
+    native.call(
+        name,
+        _Arguments(B * T, V, D, state.dtype == torch.bfloat16, torch.get_num_threads(), eps),
+        state=state,
+        direction=native.rows(direction, state.dtype),
+        value=native.rows(value),
+        fixed=native.rows(static),
+        dynamic=native.rows(dynamic),
+        scale=_scale_of_each(scale, static),
+        **others,
+    )
+
+
+def _step_natively(
+    state: Tensor,
+    direction: Tensor | None,
+    value: Tensor | None,
+    static: Tensor,
+    dynamic: Tensor,
+    scale: Tensor,
+    eps: float,
+) -> Step:
+    B, T, V, D = state.shape
+    state = state.contiguous()
+    written = state if direction is None else torch.empty_like(state)
+    mixed, x, next_value = torch.empty_like(state), state.new_empty(B, T, D), static.new_empty(B, T, V)
+    inverse_rms, logits = static.new_empty(B, T, V), static.new_empty(B, T, V, V + 2)
+    _call(
+        "ddl_hyper_connection",
+        *(state, direction, value, static, dynamic, scale, eps),
+        written=written,
+        mixed=mixed,
+        x=x,
+        next_value=next_value,
+        inverse_rms=inverse_rms,
+        logits=logits,
+    )
+    return (mixed, x, next_value), written, inverse_rms, logits
+
+
+def _pull_natively(
+    state: Tensor,
+    direction: Tensor | None,
+    value: Tensor | None,
+    static: Tensor,
+    dynamic: Tensor,
+    scale: Tensor,
+    inverse_rms: Tensor,
+    logits: Tensor,
+    grad_mixed: Tensor,
+    grad_x: Tensor,
+    grad_next_value: Tensor,
+) -> tuple[Tensor | None, ...]:
+    grad_state = torch.empty_like(state)
+    grad_direction = None if direction is None else state.new_empty(direction.shape)
+    grad_value = None if value is None else static.new_empty(value.shape)
+    sizes = static.numel(), dynamic.numel(), static.shape[1]
+    grad_weights = torch.zeros(torch.get_num_threads(), sum(sizes), dtype=torch.float64)
+    _call(
+        "ddl_hyper_connection_backward",
+        *(state, direction, value, static, dynamic, scale),
+        written=state,
+        inverse_rms=inverse_rms,
+        logits=logits,
+        grad_mixed=native.rows(grad_mixed, state.dtype),
+        grad_x=native.rows(grad_x, state.dtype),
+        grad_next_value=native.rows(grad_next_value),
+        grad_state=grad_state,
+        grad_direction=grad_direction,
+        grad_value=grad_value,
+        grad_weights=grad_weights,
+    )
+    grad_static, grad_dynamic, scale_P = grad_weights.sum(0).to(static.dtype).split(sizes)
+    return (
+        grad_state,
+        None if direction is None or grad_direction is None else grad_direction.to(direction.dtype),
+        None if value is None or grad_value is None else grad_value.to(value.dtype),
+        grad_static.view_as(static),
+        grad_dynamic.view_as(dynamic),
+        torch.stack((scale_P[:-1].sum(), scale_P[-1])),
     )
