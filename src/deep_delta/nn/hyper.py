@@ -23,8 +23,8 @@ class HyperStream(ResidualStream):
 
     At the start W = 0, B = 1, A_r is the identity and A_m = e_{index mod V}, where `index` is the sublayer's number:
     streams that are equal stay equal, and each is the residual stream of an ordinary pre-norm network. As in the
-    paper, W decays in training and `static` does not. Unlike there, the start of the sublayers' output matrices knows
-    nothing of V.
+    paper, W decays in training and `static` does not. Unlike there, the sublayers' output matrices are not scaled by
+    √V at the start, so that training starts where the additive baseline does.
     """
 
     def __init__(self, d_model: int, num_streams: int, index: int, *, norm_eps: float = 1e-5) -> None:
