@@ -78,6 +78,14 @@ def test_the_baseline_stays_itself_beside_write_only_variants(toml):
         made.model("baseline", made.training(), shared=False)
 
 
+def test_every_variant_but_the_baseline_becomes_hyper_connections(toml):
+    made = loaded(toml('[model]\nresidual = "hyper"'))
+    configs = {slug: made.model(slug, made.training(), shared=True) for slug in VARIANTS}
+    assert {slug: (config.residual, config.d_value) for slug, config in configs.items()} == {
+        slug: ("additive", 1) if slug == "baseline" else ("hyper", 1 if slug == "ddl" else 4) for slug in VARIANTS
+    }
+
+
 def test_d_value_goes_to_the_variants_that_have_value_channels(toml):
     made = loaded(toml("[model]\nd_value = 2"))
     sizes = {slug: made.model(slug, made.training(), shared=True).d_value for slug in VARIANTS}

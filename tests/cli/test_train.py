@@ -31,6 +31,21 @@ def test_what_is_shown(ddl, text, tiny):
     assert "ddl-cc-ec  step 2/2  validation " in err
 
 
+def test_hyper_connections_are_trained_resumed_and_compared_without_gates(ddl, text, tiny):
+    options = ["--variants", "baseline,ddl-cc", "--data", text, "--out", "run", "--model.residual", "hyper", *tiny]
+    code, out, err = ddl("train", *options, "--train.max-steps", 2)
+    assert code == 0, err
+    assert "against baseline" in out
+    assert "Gates" not in out
+    code, out, err = ddl("train", "--resume", "run", "--train.max-steps", 3)
+    assert code == 0, err
+    code, out, err = ddl("compare", "run/baseline/checkpoints/LATEST", "run/ddl-cc/checkpoints/LATEST", "--data", text)
+    assert code == 0, err
+    code, out, err = ddl("train", *options[:4], "--model.residual", "hyper", "--model.state-storage", "rebuilt", *tiny)
+    assert code == 2
+    assert "model.residual hyper mixes its streams, which state_storage rebuilt cannot undo; use stored" in err
+
+
 def test_without_an_out_folder_the_next_free_one_is_taken(ddl, text, tmp_path, tiny):
     for number in (1, 2):
         code, out, _ = ddl("train", "--variants", "ddl", "--data", text, *tiny, "--train.max-steps", 1)

@@ -69,6 +69,17 @@ def test_the_stream_by_hand():
     assert flops_per_token(config_of("ddl-cc", residual="write_only"), T).stream == (updates * 2 + 7 * 2) * cells
 
 
+@pytest.mark.parametrize("fields", [{}, {"d_value": 3}, {"compression": "token_conv"}], ids=str)
+def test_hyper_connections_are_counted(fields: dict[str, Any]):
+    """Their coefficients and their mixing are matrix products; the write, the last sum and the convolution are not."""
+    config = DdlConfig(**{**config_of("ddl-cc", residual="hyper").model_dump(), **fields, "embed_conv": True})
+    flops = flops_per_token(config, T)
+    cells, updates = 48 * config.d_value, 6
+    products = updates * 2 * cells * (config.d_value + 1)
+    assert flops.projections + flops.attention + flops.generators + products + flops.head == counted(config)
+    assert flops.stream == products + updates * 2 * cells + cells - 48 + 2 * 4 * cells
+
+
 def test_attention_grows_with_the_context_and_nothing_else_does():
     short, long = flops_per_token(config_of("ddl-cc"), 10), flops_per_token(config_of("ddl-cc"), 20)
     assert long.mixing == 2 * short.mixing

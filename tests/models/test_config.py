@@ -74,6 +74,12 @@ def test_defaults_are_the_specified_ones() -> None:
         ({"residual": "additive", "d_value": 4}, "one value channel"),
         ({"embed_conv": True}, "embed_conv"),
         ({"value_constant": 1.0, "mapping": "v_map"}, "value_constant"),
+        (
+            {"residual": "hyper", "state_storage": "rebuilt"},
+            "residual hyper mixes its streams, which state_storage rebuilt cannot undo; use stored",
+        ),
+        ({"residual": "hyper", "mapping": "v_map"}, "no direction, value or gate for mapping to shape; leave it out"),
+        ({"residual": "hyper", "beta_init": 0.7}, "no direction, value or gate for beta_init to shape"),
         ({"d_modle": 3}, "unknown field 'd_modle'"),
     ],
     ids=str,
@@ -91,6 +97,8 @@ def test_what_cannot_be_is_refused_in_one_line(fields: dict[str, Any], message: 
         ("ddl", {"d_value": 4}, "variant ddl has d_value 1, got 4"),
         ("ddl-cc", {"d_value": 1}, "needs d_value > 1"),
         ("baseline", {"residual": "write_only"}, "variant baseline has residual additive, got 'write_only'"),
+        ("baseline", {"residual": "hyper"}, "variant baseline has residual additive, got 'hyper'"),
+        ("ddl", {"residual": "hyper", "d_value": 4}, "variant ddl has d_value 1, got 4"),
         ("ddl", {"residual": "additive"}, "variant ddl rewrites its state, so its residual is not additive"),
         ("ddl-cc", {"compression": "token_conv"}, "variant ddl-cc has compression channel_conv"),
         ("ddl-ec", {"embed_conv": False}, "variant ddl-ec has embed_conv True"),
@@ -100,6 +108,14 @@ def test_what_cannot_be_is_refused_in_one_line(fields: dict[str, Any], message: 
 def test_a_variant_cannot_contradict_itself(slug: str, fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         variant_config(slug, **GOOD | fields)
+
+
+def test_hyper_connections_take_the_streams_of_the_variant() -> None:
+    found = {slug: variant_config(slug, **GOOD, residual="hyper") for slug in VARIANTS if slug != "baseline"}
+    assert {slug: (c.residual, c.d_value) for slug, c in found.items()} == {
+        slug: ("hyper", 1 if slug == "ddl" else 4) for slug in found
+    }
+    assert variant_config("ddl-cc", **GOOD, residual="hyper", d_value=2).d_value == 2
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "many taps": {"shortconv_kernel_size": 9, "embed_conv": True, "embed_conv_kernel_size": 30, "d_value": 2},
     "no norm on q and k, untied": {"qk_norm": False, "tie_embeddings": False},
     "half of each head rotated": {"rope_fraction": 0.5},
+    "hyper-connections": {"residual": "hyper", "d_value": 4},
+    "hyper-connections of one stream": {"residual": "hyper"},
+    "hyper-connections of an expanded embedding": {"residual": "hyper", "d_value": 3, "embed_conv": True},
     "other widths": {"head_dim": 6, "mlp_hidden": 17},
 }
 
@@ -63,11 +66,11 @@ CONFIGURATIONS = configurations()
 
 
 def build(config: DdlConfig, seed: int = 0) -> DdlTransformer:
-    """A model whose convolutions do something: their identity start would hide mistakes."""
+    """A model whose convolutions and hyper-connections do something: their identity start would hide mistakes."""
     torch.manual_seed(seed)
     model = DdlTransformer(config)
     for name, parameter in model.named_parameters():
-        if name.startswith(("expand.", "readout.")) or ".compress." in name:
+        if name.startswith(("expand.", "readout.")) or ".compress." in name or ".dynamic." in name:
             nn.init.normal_(parameter, std=0.5)
     return model
 

@@ -121,6 +121,11 @@ def test_the_additive_baseline_gives_nothing_to_collect(ids):
         collect(build("baseline"), ids)
 
 
+def test_hyper_connections_give_nothing_to_collect(ids):
+    with pytest.raises(NothingToCollectError, match="nothing to collect: residual hyper has no gates"):
+        collect(build(residual="hyper"), ids)
+
+
 def test_a_diverged_model_is_named_by_layer_and_sublayer(ids):
     model = build()
     model.blocks[1].mlp.process.down.weight.data.fill_(torch.nan)

@@ -23,9 +23,9 @@ class FlopsPerToken:
     """attention: scores and their weighted sum, over the whole square of the sequence as a plain implementation does;
     DeltaNet: its short convolutions, and three passes over the memory at each token"""
     generators: int
-    """the matrices that make k̃, v and β"""
+    """the matrices that make k̃, v and β, or the coefficients of hyper-connections"""
     stream: int
-    """reading, rewriting and expanding the state"""
+    """reading, mixing, rewriting and expanding the state"""
     head: int
     """the output layer"""
 
@@ -75,6 +75,8 @@ def _delta_net_mixing(config: DdlConfig) -> int:
 
 def _generators(config: DdlConfig) -> int:
     width = config.d_model
+    if config.residual == "hyper":
+        return 2 * config.d_value * width * (config.d_value + 2)
     gate = width if config.beta_single_linear else width * config.beta_hidden + config.beta_hidden
     value = 0 if config.value_constant is not None else width * config.d_value
     key = width * width if config.mapping == "v_map" else 0
@@ -85,6 +87,9 @@ def _stream(config: DdlConfig) -> int:
     """Reads before each sublayer and the output; rewrites after each sublayer; the embedding's convolution."""
     cells = config.d_model * config.d_value
     expand = 2 * cells * config.embed_conv_kernel_size if config.embed_conv else 0
+    if config.residual == "hyper":
+        mix, total = 2 * cells * (config.d_value + 1), cells - config.d_model
+        return expand + config.num_sublayers * (mix + _write(config, cells)) + total
     return expand + (config.num_sublayers + 1) * _read(config, cells) + config.num_sublayers * _write(config, cells)
 
 
@@ -96,5 +101,5 @@ def _read(config: DdlConfig, cells: int) -> int:
 
 
 def _write(config: DdlConfig, cells: int) -> int:
-    """kᵀX and + β k (…)ᵀ; a write-only stream does not read, and an additive one only adds."""
-    return {"additive": cells, "write_only": 2 * cells, "delta": 4 * cells}[config.residual]
+    """kᵀX and + β k (…)ᵀ; one that does not erase does not read, and an additive one only adds."""
+    return {"additive": cells, "write_only": 2 * cells, "hyper": 2 * cells, "delta": 4 * cells}[config.residual]

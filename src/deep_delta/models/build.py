@@ -7,9 +7,10 @@ from torch import nn
 from deep_delta.models.config import DdlConfig, Mixer
 from deep_delta.nn.attention import Attention
 from deep_delta.nn.branches import ConstantValue, GateHead, ValueHead
-from deep_delta.nn.compress import ChannelConv, Compressor, FactoredChannelConv, SingleChannel, TokenConv
+from deep_delta.nn.compress import ChannelConv, ChannelSum, Compressor, FactoredChannelConv, SingleChannel, TokenConv
 from deep_delta.nn.delta_net import DeltaNet
 from deep_delta.nn.expand import EmbedConv, Repeat
+from deep_delta.nn.hyper import HyperStream
 from deep_delta.nn.residual import AdditiveStream, DeltaStream, ResidualStream, WriteOnlyStream
 from deep_delta.nn.swiglu import SwiGLU
 
@@ -35,16 +36,18 @@ def build_mixer(config: DdlConfig, kind: Mixer) -> Attention | DeltaNet:
     )
 
 
-def build_stream(config: DdlConfig) -> ResidualStream:
-    """The residual stream of one sublayer."""
-    stream = _build_stream(config)
+def build_stream(config: DdlConfig, index: int) -> ResidualStream:
+    """The residual stream of sublayer number `index`."""
+    stream = _build_stream(config, index)
     stream.rebuild = config.state_storage == "rebuilt"
     return stream
 
 
-def _build_stream(config: DdlConfig) -> ResidualStream:
+def _build_stream(config: DdlConfig, index: int) -> ResidualStream:
     if config.residual == "additive":
         return AdditiveStream()
+    if config.residual == "hyper":
+        return HyperStream(config.d_model, config.d_value, index, norm_eps=config.norm_eps)
     kind = {"delta": DeltaStream, "write_only": WriteOnlyStream}[config.residual]
     gate = GateHead(config.d_model, config.beta_init, None if config.beta_single_linear else config.beta_hidden)
     value: nn.Module
@@ -57,9 +60,11 @@ def _build_stream(config: DdlConfig) -> ResidualStream:
 
 
 def build_compressor(config: DdlConfig) -> Compressor:
-    """How a sublayer reads the state."""
+    """How a sublayer reads the state, and the output layer; with hyper-connections, the output layer alone."""
     if config.d_value == 1:
         return SingleChannel()
+    if config.residual == "hyper":
+        return ChannelSum(config.d_model, config.d_value)
     if config.compression == "token_conv":
         return TokenConv(config.d_model, config.d_value, config.shortconv_kernel_size)
     if config.compressor_factored:
@@ -77,8 +82,8 @@ def build_expand(config: DdlConfig) -> nn.Module:
 def initialize(model: nn.Module, config: DdlConfig) -> None:
     """The released code's start: embeddings 0.02, matrices 0.5/√D, those back into the residual 0.5/√D/√num_layers.
 
-    Norms, gates' biases, compressors and convolutions keep the start that they gave themselves, unless
-    `compressor_init` is random.
+    Norms, gates' biases, hyper-connections, compressors and convolutions keep the start that they gave
+    themselves, unless `compressor_init` is random.
     """
     std = MATRIX_GAIN * config.d_model**-0.5
     for module in model.modules():
@@ -93,3 +98,5 @@ def initialize(model: nn.Module, config: DdlConfig) -> None:
             nn.init.normal_(module.out.weight, std=std * config.num_layers**-0.5)
         elif isinstance(module, SwiGLU):
             nn.init.normal_(module.down.weight, std=std * config.num_layers**-0.5)
+        elif isinstance(module, HyperStream):
+            module.reset_parameters()

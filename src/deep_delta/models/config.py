@@ -10,11 +10,16 @@ from pydantic import Field, model_validator
 from deep_delta.runs.record import Record
 
 Count = Annotated[int, Field(ge=1, le=2**24)]
-Residual = Literal["additive", "delta", "write_only"]
+Residual = Literal["additive", "delta", "write_only", "hyper"]
 Mixer = Literal["attention", "deltanet"]
 Compression = Literal["token_conv", "channel_conv"]
 Mapping = Literal["k_map", "v_map"]
 ValueSource = Literal["context", "state", "branch"]
+
+_REWRITE_FIELDS = (
+    *("mapping", "value_source", "value_scale", "value_bias", "value_constant"),
+    *("beta_init", "beta_single_linear", "beta_hidden", "k_eps"),
+)
 
 
 class DdlConfig(Record):
@@ -28,11 +33,13 @@ class DdlConfig(Record):
     num_layers: Count = Field(description="blocks; each has two sublayers, so 2·num_layers residual updates")
     num_heads: Count = Field(description="heads of every token mixer")
     vocab_size: Count = Field(description="tokens the embedding knows")
-    d_value: Annotated[int, Field(ge=1, le=64)] = Field(1, description="value channels V of the state (paper: d_v)")
+    d_value: Annotated[int, Field(ge=1, le=64)] = Field(
+        1, description="value channels V of the state (paper: d_v); the streams of hyper, usually 4"
+    )
     head_dim: Count = Field(None, description="width of one head; d_model / num_heads when unset")  # type: ignore[assignment]
     mlp_hidden: Count = Field(None, description="hidden width of SwiGLU; ceil(8·d_model/3) when unset")  # type: ignore[assignment]
 
-    residual: Residual = Field("delta", description="how a sublayer's output enters the state")
+    residual: Residual = Field("delta", description="how an output enters the state (hyper: by hyper-connections)")
     mixer: Mixer = Field("attention", description="what mixes tokens")
     attention_every: int | None = Field(None, ge=1, le=2**24, description="deltanet: every n-th layer attends (hybrid)")
     neg_eigval: bool = Field(False, description="deltanet: β in (0, 2) instead of (0, 1), so that a memory can reflect")
@@ -51,7 +58,9 @@ class DdlConfig(Record):
     beta_hidden: Count = Field(128, description="hidden width of the two-layer gate")
     k_eps: float = Field(1e-6, ge=0, le=1, description="ε of the direction's normalisation")
 
-    compression: Compression = Field("token_conv", description="how the state is read when d_value > 1")
+    compression: Compression = Field(
+        "token_conv", description="how the state is read if d_value > 1; without effect on hyper"
+    )
     shortconv_kernel_size: Annotated[int, Field(ge=1, le=64)] = Field(4, description="taps of token_conv over time")
     compressor_init: Literal["mean", "random"] = Field("mean", description="mean over channels, or as released")
     compressor_factored: bool = Field(False, description="channel_conv as the released code's two factors")
@@ -96,9 +105,19 @@ class DdlConfig(Record):
             raise ValueError(f"residual additive has one value channel, got d_value {self.d_value}")
         if self.embed_conv and self.d_value == 1:
             raise ValueError("embed_conv expands the embedding over value channels, so it needs d_value > 1")
+        if self.residual == "hyper":
+            self._admit_hyper()
         if self.value_constant is not None and self.mapping == "v_map":
             raise ValueError("value_constant leaves nothing for mapping v_map to learn; use k_map")
         return self
+
+    def _admit_hyper(self) -> None:
+        """Refuse what hyper-connections cannot do, and what was asked of gates and values that they do not have."""
+        if self.state_storage == "rebuilt":
+            raise ValueError("residual hyper mixes its streams, which state_storage rebuilt cannot undo; use stored")
+        for name in _REWRITE_FIELDS:
+            if getattr(self, name) != DdlConfig.model_fields[name].default:
+                raise ValueError(f"residual hyper has no direction, value or gate for {name} to shape; leave it out")
 
     @property
     def rotary_dim(self) -> int:

@@ -33,11 +33,11 @@ Observe = Callable[[int, Tensor, Rewrite], None]
 class Sublayer(nn.Module):
     """A process (a token mixer, SwiGLU), the norm before it and the residual stream that carries its output away."""
 
-    def __init__(self, config: DdlConfig, process: nn.Module) -> None:
+    def __init__(self, config: DdlConfig, process: nn.Module, index: int) -> None:
         super().__init__()
         self.norm = RMSNorm(config.d_model, config.norm_eps)
         self.process = process
-        self.stream = build_stream(config)
+        self.stream = build_stream(config, index)
 
 
 class Block(nn.Module):
@@ -47,8 +47,8 @@ class Block(nn.Module):
         super().__init__()
         self.layer = layer
         self.compress = build_compressor(config)
-        self.mixer = Sublayer(config, build_mixer(config, config.mixers[layer]))
-        self.mlp = Sublayer(config, SwiGLU(config.d_model, config.mlp_hidden))
+        self.mixer = Sublayer(config, build_mixer(config, config.mixers[layer]), 2 * layer)
+        self.mlp = Sublayer(config, SwiGLU(config.d_model, config.mlp_hidden), 2 * layer + 1)
 
     def forward(
         self,

@@ -31,6 +31,22 @@ class SingleChannel(Compressor):
         return state_BTVD.squeeze(2)
 
 
+class ChannelSum(Compressor):
+    """The sum over the value channels of the same token: how the streams of hyper-connections end."""
+
+    ones: Tensor
+
+    def __init__(self, d_model: int, d_value: int) -> None:
+        super().__init__()
+        self.register_buffer("ones", torch.ones(d_value, d_model), persistent=False)
+
+    def read_weight(self) -> Tensor:
+        return self.ones.unsqueeze(0)
+
+    def forward(self, state_BTVD: Tensor, tail: ConvTail | None = None) -> Tensor:
+        return state_BTVD.sum(2)
+
+
 class ChannelConv(Compressor):
     """Per-feature weights over the value channels of the same token: x[d] = Σ_v w[v, d] X[v, d].
 

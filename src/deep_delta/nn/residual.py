@@ -27,8 +27,9 @@ class Rewrite(NamedTuple):
     """What a sublayer wants written: `value` [B, T, V] along `direction` [B, T, D] (k̃, not normalised), gated by `beta`
     [B, T, 1].
 
-    In an additive stream `direction` is the sublayer's output and value and beta are None. `carry` goes with the state
-    that is written to, where states are rebuilt in the backward pass (see `deep_delta.ops.stream_step`).
+    In an additive stream `direction` is the sublayer's output and value and beta are None; hyper-connections have a
+    value and no beta, and normalise nothing. `carry` goes with the state that is written to, where states are rebuilt
+    in the backward pass (see `deep_delta.ops.stream_step`).
     """
 
     direction: Tensor
@@ -40,13 +41,15 @@ class Rewrite(NamedTuple):
 class Reading(NamedTuple):
     """What a sublayer gets to see at its boundary: the compressed state `x` and `c` = norm(x), both [B, T, D].
 
-    `scores` [B, T, P] are the stream's heads on c, where the boundary has computed them already.
+    `scores` [B, T, P] are the stream's heads on c, where the boundary has computed them already; `value` [B, T, V] is
+    what the sublayer's output will be written with, where reading decides that too.
     """
 
     x: Tensor
     c: Tensor
     scores: Tensor | None = None
     carry: Tensor | None = None
+    value: Tensor | None = None
 
 
 class ResidualStream(nn.Module):

@@ -23,6 +23,28 @@
 #define ROWS DISPATCHED static __attribute__((noinline, unused))
 #define HELPER static __attribute__((unused))
 
+static inline __attribute__((always_inline)) float power_of_two(int32_t exponent) {
+    const union { uint32_t bits; float value; } power = {(uint32_t)(exponent + 127) << 23};
+    return power.value;
+}
+
+/* e^x to about 1e-7, relative; 0 and infinity beyond fp32's range, and a NaN stays one. x = n ln 2 + r, |r| ≤ ln 2 / 2. */
+static inline __attribute__((always_inline)) float exponential(float x) {
+    x = x > 110.0f ? 110.0f : x;
+    x = x < -110.0f ? -110.0f : x;
+    const float n = rintf(x * 1.44269504f), r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+    float p = 1.0f / 5040.0f;
+    p = p * r + 1.0f / 720.0f;
+    p = p * r + 1.0f / 120.0f;
+    p = p * r + 1.0f / 24.0f;
+    p = p * r + 1.0f / 6.0f;
+    p = p * r + 0.5f;
+    p = p * r + 1.0f;
+    p = p * r + 1.0f;
+    const int32_t exponent = (int32_t)n, half = exponent / 2;
+    return p * power_of_two(half) * power_of_two(exponent - half); /* in two steps, as 2^n itself may be out of range */
+}
+
 ROWS void widen(float *restrict y, const uint16_t *restrict x, int64_t D) {
     for (int64_t d = 0; d < D; d++) {
         const uint32_t bits = (uint32_t)x[d] << 16;
