@@ -25,7 +25,13 @@ def test_training_shows_right_answers_by_length(run, tmp_path):
     table = [line.split() for line in out.splitlines()]
     assert ["model", "share", "of", "3-8", "8", "16", "32"] in table
     shares = [row[:-4] for row in table if len(row) > 4 and all(cell[1:2] == "." for cell in row[-4:])]
-    assert shares == [["baseline", "answers"], ["last", "answers"], ["sequences"], ["ddl-cc", "answers"], *shares[1:3]]
+    assert shares == [
+        ["baseline", "all", "answers"],
+        ["last", "answer"],
+        ["exact"],
+        ["ddl-cc", "all", "answers"],
+        *shares[1:3],
+    ]
     assert "a guess gets 0.5 right" in out
     assert "bits/byte" not in out
     assert f"--data {TASK}" in out
@@ -41,7 +47,7 @@ def test_training_shows_right_answers_by_length(run, tmp_path):
 def test_checkpoints_are_compared_on_a_task(ddl, run, tmp_path):
     code, out, err = ddl("compare", "run", "--data", TASK, "--sequences", 16, "--save", "out.json")
     assert (code, err) == (0, "")
-    assert all(word in out for word in ("wrong answers", "baseline", "ddl-cc", "last answers", "0 mixer"))
+    assert all(word in out for word in ("wrong answers", "baseline", "ddl-cc", "last answer", "0 mixer"))
     saved = json.loads((tmp_path / "out.json").read_text())
     assert [one["lengths"] for one in saved["rows"][0]["accuracies"]] == ["3-8", "8", "16", "32"]
     assert saved["data"] == TASK

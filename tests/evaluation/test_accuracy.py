@@ -11,6 +11,7 @@ from deep_delta.data.batches import IGNORED
 from deep_delta.data.synthetic.task import Lengths
 from deep_delta.data.synthetic.tasks import TASKS, parse_task
 from deep_delta.errors import ConfigError, DataError, NumericsError
+from deep_delta.evaluation import accuracy as module
 from deep_delta.evaluation.accuracy import Answers, measure_accuracy, score_answers
 from deep_delta.models.transformer import DdlTransformer
 from deep_delta.models.variants import variant_config
@@ -30,6 +31,7 @@ class Oracle(torch.nn.Module):
         self.weight = torch.nn.Parameter(torch.zeros(1))
         self.answers = {ids.tobytes(): np.where(targets == IGNORED, 0, targets) for ids, targets in batches}
         self.wrong = wrong
+        self.config = model_of(200).config
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         answers = torch.from_numpy(self.answers[ids.numpy().tobytes()]).clone()
@@ -43,7 +45,7 @@ def test_a_model_that_knows_all_answers_has_them_all_right(name: str):
     task = parse_task(f"synth:{name}")
     batches = [task.examples("test", 0, np.arange(start, start + 5), task.train) for start in (0, 5)]
     found = score_answers(Oracle(batches), batches)
-    assert (found.accuracy, found.last, found.exact) == (1.0, 1.0, 1.0)
+    assert (found.overall, found.last, found.exact) == (1.0, 1.0, 1.0)
     assert found.num_answers == sum(int((targets != IGNORED).sum()) for _, targets in batches)
     assert found.loss < 1e-4
     assert (found.right == found.asked).all()
@@ -53,13 +55,13 @@ def test_shares_count_what_is_wrong_where_it_is():
     task = parse_task("synth:parity")
     batch = task.examples("test", 0, np.arange(4), Lengths(10, 10))
     found = score_answers(Oracle([batch], wrong=[(0, 3), (0, 9), (2, 3)]), [batch])
-    assert found.accuracy == pytest.approx(37 / 40)
+    assert found.overall == pytest.approx(37 / 40)
     assert found.last == pytest.approx(3 / 4)
     assert found.exact == pytest.approx(2 / 4)
     assert found.by_position.tolist() == pytest.approx([1, 1, 1, 0.5, 1, 1, 1, 1, 1, 0.75])
     assert found.loss == pytest.approx(20 * 3 / 40, rel=1e-3)
     summary = found.summary("10")
-    assert (summary.answers, summary.last, summary.sequences) == (found.accuracy, found.last, found.exact)
+    assert (summary.overall, summary.last, summary.exact) == (found.overall, found.last, found.exact)
     assert (summary.lengths, summary.num_answers, summary.num_sequences) == ("10", 40, 4)
 
 
@@ -92,6 +94,14 @@ def test_batches_of_unequal_width_are_scored_together():
     assert found.num_answers == sum(part.num_answers for part in parts)
     assert found.right.sum() == sum(part.right.sum() for part in parts)
     assert found.loss == pytest.approx(sum(part.loss * part.num_answers for part in parts) / found.num_answers)
+
+
+def test_large_vocabularies_are_read_in_parts(monkeypatch: pytest.MonkeyPatch):
+    whole = measure_accuracy(model_of(4), "synth:parity", 16, 20)
+    monkeypatch.setattr(module, "_LOGITS_AT_ONCE", 16 * 4 * 3)
+    parts = measure_accuracy(model_of(4), "synth:parity", 16, 20)
+    assert (parts.right == whole.right).all()
+    assert parts.loss == pytest.approx(whole.loss, rel=1e-5)
 
 
 def test_measured_examples_are_the_test_examples_of_the_seed():

@@ -34,7 +34,7 @@ def test_models_are_ranked_by_their_wrong_answers():
     for row, mean in zip(found.rows, means, strict=True):
         assert [one.lengths for one in row.accuracies] == ["2-6", "6", "8", "16"]
         assert all(one.num_sequences == 32 for one in row.accuracies)
-        right = sum(one.answers * one.num_answers for one in row.accuracies[1:])
+        right = sum(one.overall * one.num_answers for one in row.accuracies[1:])
         assert mean == pytest.approx(1 - right / sum(one.num_answers for one in row.accuracies[1:]))
         assert len(row.spectra) == (0 if row.name == "plain" else 2)
     assert found.chance == 0.5

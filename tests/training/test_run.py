@@ -189,7 +189,7 @@ def test_a_text_that_moved_is_found_and_another_text_is_refused(run: Path, text_
     moved = Path(shutil.copy(text_file, tmp_path / text_file.name))
     resume(run, data_spec=str(moved), changes={"max_steps": 5})
     moved.write_text(text_file.read_text().replace("times", "plus"))
-    with pytest.raises(DataError, match=r"was trained on numbers.txt .* give the same text with --data"):
+    with pytest.raises(DataError, match=r"was trained on numbers.txt .* give the same data with --data"):
         resume(run, data_spec=str(moved), changes={"max_steps": 6})
 
 

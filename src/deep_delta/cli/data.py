@@ -82,7 +82,7 @@ def _show_task(options: argparse.Namespace) -> None:
     symbols = task.rule.symbols
     shown = " ".join(symbols if len(symbols) <= 2 * _SYMBOLS else [*symbols[:_SYMBOLS], "…", *symbols[-_SYMBOLS:]])
     note = f"{len(symbols)} symbols: {shown}\na guess gets {task.rule.chance:.2g} of the answers\nsha256 {task.sha256}"
-    show_table(task.spec, ["<part", "<lengths", "tokens"], rows, note)
+    show_table(task.spec, ["<split", "<lengths", "tokens"], rows, note)
     for number, (line, answers) in enumerate(task.samples(options.sample)):
         out.print(f"[bold]Example {number}[/], and what is asked for after each symbol")
         out.print(line, markup=False, soft_wrap=True)

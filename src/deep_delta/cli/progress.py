@@ -91,6 +91,6 @@ class TrainingProgress:
         if self._seen:
             parts += [f"loss {self._loss:.3f}", f"{count(self._rate)} tokens/s"]
         if self._evaluation is not None and self._evaluation.loss is not None:
-            right = [f"right {one.answers:.1%}" for one in self._evaluation.accuracies[:1]]
+            right = [f"right {one.overall:.1%}" for one in self._evaluation.accuracies[:1]]
             parts[2:2] = [f"validation {self._evaluation.loss:.3f}", *right]
         return "  ".join(parts)

@@ -46,15 +46,17 @@ def show_accuracies(found: Mapping[str, Sequence[Accuracy]], chance: float) -> N
     rows = []
     for name, accuracies in found.items():
         shares = {
-            "answers": [one.answers for one in accuracies],
-            "last answers": [one.last for one in accuracies],
-            "sequences": [one.sequences for one in accuracies],
+            "all answers": [one.overall for one in accuracies],
+            "last answer": [one.last for one in accuracies],
+            "exact": [one.exact for one in accuracies],
         }
         for share, values in shares.items():
             missing = ["–"] * (len(names) - len(values))
-            rows.append([name if share == "answers" else "", share, *(f"{value:.3f}" for value in values), *missing])
+            rows.append(
+                [name if share == "all answers" else "", share, *(f"{value:.3f}" for value in values), *missing]
+            )
     if names:
-        note = f"sequences: with no wrong answer; of the answers, a guess gets {chance:.2g} right"
+        note = f"exact: sequences with no wrong answer; of the answers, a guess gets {chance:.2g} right"
         show_table("Right answers by length", ["<model", "<share of", *names], rows, note)
 
 

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -21,6 +21,8 @@ from deep_delta.errors import ConfigError, DataError, NumericsError
 from deep_delta.evaluation.language_model import autocast
 from deep_delta.models.transformer import DdlTransformer
 from deep_delta.runs.comparison import Accuracy
+
+_LOGITS_AT_ONCE = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Answers:
         return int(self.asked.sum())
 
     @property
-    def accuracy(self) -> float:
+    def overall(self) -> float:
         """Share of all answers."""
         return float(self.right.sum() / self.asked.sum())
 
@@ -70,9 +72,9 @@ class Answers:
         """What a saved evaluation keeps; `lengths` says which the sequences have."""
         return Accuracy(
             lengths=lengths,
-            answers=self.accuracy,
+            overall=self.overall,
             last=self.last,
-            sequences=self.exact,
+            exact=self.exact,
             num_answers=self.num_answers,
             num_sequences=len(self.asked),
         )
@@ -138,7 +140,7 @@ def score_answers(
     model.eval()
     asked, right, nats = [], [], []
     try:
-        for index, (ids, targets_NT) in enumerate(batches):
+        for index, (ids, targets_NT) in enumerate(_cut(batches, model.config.vocab_size)):
             asked_NT = targets_NT != IGNORED
             targets = torch.from_numpy(targets_NT[asked_NT]).to(device)
             with torch.no_grad(), autocast(device, precision):
@@ -160,3 +162,11 @@ def score_answers(
         np.concatenate([np.pad(one, ((0, 0), (0, width - one.shape[1]))) for one in parts]) for parts in (asked, right)
     )
     return Answers(asked_NT, right_NT, math.fsum(nats) / num_answers)
+
+
+def _cut(batches: Iterable[Batch], vocab_size: int) -> Iterator[Batch]:
+    """The same sequences, no more at once than leave the logits of all their positions at a bounded size."""
+    for ids, targets in batches:
+        rows = max(1, _LOGITS_AT_ONCE // (ids.shape[1] * vocab_size))
+        for start in range(0, len(ids), rows):
+            yield ids[start : start + rows], targets[start : start + rows]

@@ -32,11 +32,11 @@ class Accuracy(Record):
 
     lengths: str
     """one length, or first-last where the sequences had all of them; what they count is the task's own"""
-    answers: float
-    """share of all that was asked"""
+    overall: float
+    """share of all answers"""
     last: float
     """share of the last answer of each sequence"""
-    sequences: float
+    exact: float
     """share of the sequences with no wrong answer"""
     num_answers: int
     num_sequences: int

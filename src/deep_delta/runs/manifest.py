@@ -30,7 +30,7 @@ class FileEntry(Record):
 
 
 class DataIdentity(Record):
-    """Which text, cut by which tokenizer: only equal identities are comparable step by step."""
+    """Which text or task, cut by which tokenizer: only equal identities are comparable step by step."""
 
     name: str
     sha256: Sha256

@@ -239,5 +239,5 @@ def _require_same_data(before: DataIdentity, now: DataIdentity) -> None:
     if (before.sha256, before.tokenizer_sha256) != (now.sha256, now.tokenizer_sha256):
         raise DataError(
             f"the run was trained on {before.name} ({before.sha256[:12]}), got {now.name} ({now.sha256[:12]}); "
-            "give the same text with --data"
+            "give the same data with --data"
         )

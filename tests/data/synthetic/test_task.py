@@ -31,7 +31,7 @@ def test_marks_are_the_ends_and_the_powers_of_two_between(lengths: Lengths, mark
     assert list(lengths.marks()) == marks
 
 
-def test_an_example_is_a_function_of_part_seed_number_and_lengths(task: Task):
+def test_an_example_is_a_function_of_split_seed_number_and_lengths(task: Task):
     numbers = np.array([5, 0, 9, 3])
     ids, targets = task.examples("train", 7, numbers, task.train)
     for row, number in enumerate(numbers):
@@ -42,11 +42,11 @@ def test_an_example_is_a_function_of_part_seed_number_and_lengths(task: Task):
         assert (targets[row, len(asked) :] == IGNORED).all()
 
 
-def test_parts_and_seeds_have_examples_of_their_own(task: Task):
+def test_splits_and_seeds_have_examples_of_their_own(task: Task):
     lengths = Lengths(task.train.last, task.train.last)
     made = [
-        task.examples(part, seed, np.arange(20), lengths)[0]
-        for part, seed in (("train", 0), ("validation", 0), ("test", 0), ("train", 1), ("train", 2**62), ("test", 1))
+        task.examples(split, seed, np.arange(20), lengths)[0]
+        for split, seed in (("train", 0), ("validation", 0), ("test", 0), ("train", 1), ("train", 2**62), ("test", 1))
     ]
     rows = {row.tobytes() for ids in made for row in ids}
     assert len(rows) == 20 * len(made)

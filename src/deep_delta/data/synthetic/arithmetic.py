@@ -4,6 +4,8 @@ The two tasks of Delétang et al., 2023 (arXiv 2207.02098): without brackets a r
 deterministic context-free one. A length counts the symbols before "=".
 """
 
+# B batch, T time
+
 from __future__ import annotations
 
 from dataclasses import dataclass

@@ -1,5 +1,7 @@
 """Copying: a string, a separator, and the string again, each symbol of which is asked for from the separator on."""
 
+# B batch, N symbols of the string, T time
+
 from __future__ import annotations
 
 from dataclasses import dataclass

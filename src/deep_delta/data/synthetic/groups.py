@@ -5,6 +5,8 @@ state-space model of constant depth solves them at every length, unless TC⁰ = 
 arXiv 2404.08819). S3 is solvable, and so is Z2, whose word problem is parity.
 """
 
+# B batch, T time
+
 from __future__ import annotations
 
 from dataclasses import dataclass

@@ -4,6 +4,8 @@ The keys are all different; the queries are the same keys in an order of their o
 asked for. A length counts pairs.
 """
 
+# B batch, N pairs, T time
+
 from __future__ import annotations
 
 from dataclasses import dataclass

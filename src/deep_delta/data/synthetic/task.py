@@ -1,6 +1,6 @@
 """A task: a rule, the lengths that it is trained at, longer ones that it is tested at, and its examples by number."""
 
-# B batch, T time
+# B batch, T time, W words
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from deep_delta.data.synthetic.rule import Rule
 from deep_delta.data.synthetic.words import below, random_words
 from deep_delta.data.tokenizer import Tokenizer, symbol_tokenizer
 
-Part = Literal["train", "validation", "test"]
-"""Which examples: no two parts, and no two seeds, share their random words."""
+TaskSplit = Literal["train", "validation", "test"]
+"""Which examples: no two splits, and no two seeds, share their random words."""
 
-_FORMAT = "1"  # change it when the same task, part, seed and number give another example
+_FORMAT = "1"  # change it when the same task, split, seed and number give another example
 _TOKENS_AT_ONCE = 1 << 14
 
 
@@ -70,19 +70,19 @@ class Task:
         """Tokens of a sequence of this length."""
         return int(self.rule.num_tokens(np.array([length]))[0])
 
-    def batches(self, part: Part, seed: int, num_examples: int, lengths: Lengths) -> Iterator[Batch]:
-        """The first examples of a part, in batches of bounded size."""
+    def batches(self, split: TaskSplit, seed: int, num_examples: int, lengths: Lengths) -> Iterator[Batch]:
+        """The first examples of a split, in batches of bounded size."""
         size = max(1, _TOKENS_AT_ONCE // self.num_tokens(lengths.last))
         for start in range(0, num_examples, size):
-            yield self.examples(part, seed, np.arange(start, min(start + size, num_examples)), lengths)
+            yield self.examples(split, seed, np.arange(start, min(start + size, num_examples)), lengths)
 
-    def examples(self, part: Part, seed: int, numbers: np.ndarray, lengths: Lengths) -> Batch:
+    def examples(self, split: TaskSplit, seed: int, numbers: np.ndarray, lengths: Lengths) -> Batch:
         """Examples by number (int64 [B]): ids and targets [B, T], padded to the longest of them.
 
-        Each is a function of (task, part, seed, number, lengths) alone, whichever others are asked for with it. Where
+        Each is a function of (task, split, seed, number, lengths) alone, whichever others are asked for with it. Where
         `lengths` has several, the first word of an example decides its own.
         """
-        words_BW = random_words(f"{part}/{seed}", numbers, 1 + self.rule.num_words(lengths.last))
+        words_BW = random_words(f"{split}/{seed}", numbers, 1 + self.rule.num_words(lengths.last))
         lengths_B = lengths.first + below(words_BW[:, 0], lengths.last - lengths.first + 1)
         ids_BT, targets_BT = self.rule.make(words_BW[:, 1:], lengths_B)
         is_padding_BT = np.arange(ids_BT.shape[1]) >= self.rule.num_tokens(lengths_B)[:, None]

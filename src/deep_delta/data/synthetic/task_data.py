@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from deep_delta.data.batches import Batch, Batches, HeldOut
-from deep_delta.data.synthetic.task import Lengths, Part, Task
+from deep_delta.data.synthetic.task import Lengths, Task, TaskSplit
 from deep_delta.data.tokenizer import Tokenizer
 from deep_delta.errors import ConfigError
 from deep_delta.runs.manifest import DataIdentity
@@ -22,7 +22,7 @@ class TaskBatches(Batches):
     """Batch i has the examples i·batch_size … (i + 1)·batch_size − 1, whatever the batch size."""
 
     task: Task
-    part: Part
+    split: TaskSplit
     seed: int
     lengths: Lengths
     batch_size: int
@@ -30,7 +30,7 @@ class TaskBatches(Batches):
     def batch(self, index: int) -> Batch:
         """See `Batches`; T is that of its longest sequence."""
         numbers = np.arange(index * self.batch_size, (index + 1) * self.batch_size)
-        return self.task.examples(self.part, self.seed, numbers, self.lengths)
+        return self.task.examples(self.split, self.seed, numbers, self.lengths)
 
 
 @dataclass(frozen=True)

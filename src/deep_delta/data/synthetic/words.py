@@ -1,5 +1,7 @@
 """Random 64-bit words that are computed where they are needed: no state, no order, no library's stream to follow."""
 
+# B batch
+
 from __future__ import annotations
 
 import hashlib
