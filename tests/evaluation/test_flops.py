@@ -76,7 +76,7 @@ def test_hyper_connections_are_counted(fields: dict[str, Any]):
     flops = flops_per_token(config, T)
     cells, updates = 48 * config.d_value, 6
     products = updates * 2 * cells * (config.d_value + 1)
-    assert flops.projections + flops.attention + flops.generators + products + flops.head == counted(config)
+    assert flops.projections + flops.mixing + flops.generators + products + flops.head == counted(config)
     assert flops.stream == products + updates * 2 * cells + cells - 48 + 2 * 4 * cells
 
 

@@ -49,7 +49,7 @@ def process(x: Tensor, weight: Tensor) -> Tensor:
 
 def run(made: nn.ModuleList, state: Tensor, weights: Tensor) -> Tensor:
     """Through every sublayer, and out."""
-    readout, norm = ChannelSum(D, state.shape[2]).double(), RMSNorm(D).double()
+    readout, norm = ChannelSum().double(), RMSNorm(D).double()
     rewrite = None
     for stream, weight in zip(made, weights, strict=True):
         assert isinstance(stream, HyperStream)
@@ -117,7 +117,7 @@ def test_the_start_is_the_peers(num_streams: int, peer: Callable[..., Any]) -> N
 def test_at_the_start_streams_are_only_added_to_and_one_of_them_is_read() -> None:
     stream, norm = HyperStream(D, 3, index=4).double(), RMSNorm(D).double()
     state, h = draw(2, 5, 3, D), draw(2, 5, D, seed=1)
-    mixed, reading = stream.step(state, None, ChannelSum(D, 3), norm)
+    mixed, reading = stream.step(state, None, ChannelSum(), norm)
     assert torch.equal(mixed, state)
     assert torch.equal(reading.x, state[:, :, 1])
     assert torch.equal(stream.write(mixed, stream.propose(reading, h)), state + h.unsqueeze(2))
@@ -134,7 +134,7 @@ def test_writing_needs_no_parameters_of_the_stream_that_writes() -> None:
 
 
 def test_the_sum_of_the_streams_is_its_own_read_weight() -> None:
-    readout, state = ChannelSum(D, 3).double(), draw(2, 5, 3, D)
+    readout, state = ChannelSum().double(), draw(2, 5, 3, D)
     assert list(readout.parameters()) == []
     assert readout.state_dict() == {}
     assert relative_error(readout(state), (state * readout.read_weight()[0]).sum(2)) < 1e-15

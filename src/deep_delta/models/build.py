@@ -64,7 +64,7 @@ def build_compressor(config: DdlConfig) -> Compressor:
     if config.d_value == 1:
         return SingleChannel()
     if config.residual == "hyper":
-        return ChannelSum(config.d_model, config.d_value)
+        return ChannelSum()
     if config.compression == "token_conv":
         return TokenConv(config.d_model, config.d_value, config.shortconv_kernel_size)
     if config.compressor_factored:

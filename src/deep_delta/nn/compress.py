@@ -34,15 +34,6 @@ class SingleChannel(Compressor):
 class ChannelSum(Compressor):
     """The sum over the value channels of the same token: how the streams of hyper-connections end."""
 
-    ones: Tensor
-
-    def __init__(self, d_model: int, d_value: int) -> None:
-        super().__init__()
-        self.register_buffer("ones", torch.ones(d_value, d_model), persistent=False)
-
-    def read_weight(self) -> Tensor:
-        return self.ones.unsqueeze(0)
-
     def forward(self, state_BTVD: Tensor, tail: ConvTail | None = None) -> Tensor:
         return state_BTVD.sum(2)
 
