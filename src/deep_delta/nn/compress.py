@@ -32,7 +32,7 @@ class SingleChannel(Compressor):
 
 
 class ChannelSum(Compressor):
-    """The sum over the value channels of the same token: how the streams of hyper-connections end."""
+    """The sum over the value channels of the same token: how the streams of hyper-connections end, in no fused step."""
 
     def forward(self, state_BTVD: Tensor, tail: ConvTail | None = None) -> Tensor:
         return state_BTVD.sum(2)
