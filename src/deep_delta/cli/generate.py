@@ -29,7 +29,13 @@ _EXAMPLES = """
 def run(arguments: Sequence[str]) -> None:
     options = _parser().parse(arguments)
     check_device_name(options.device)
-    sampling = Sampling(options.temperature, options.top_k, options.top_p)
+    sampling = Sampling(
+        repetition_penalty=options.repetition_penalty,
+        temperature=options.temperature,
+        top_k=options.top_k,
+        top_p=options.top_p,
+        min_p=options.min_p,
+    )
     StopStrings(options.stop)
     if not 0 <= options.seed < 2**63:
         raise ConfigError(f"--seed must be from 0 to 2**63 - 1, got {options.seed}")
@@ -71,6 +77,13 @@ def _parser() -> Parser:
     parser.add_argument(
         "--top-p", type=number, default=1.0, metavar="FLOAT", help="among the likeliest that reach p [1]"
     )
+    parser.add_argument(
+        "--min-p", type=number, default=0.0, metavar="FLOAT", help="at least p times as likely as the likeliest [0]"
+    )
+    parser.add_argument(
+        "--repetition-penalty", type=number, default=1.0, metavar="FLOAT",
+        help="above 1: tokens that the text holds already become less likely [1]",
+    )  # fmt: skip
     parser.add_argument("--seed", type=whole, default=0, metavar="INT", help="another seed, another text [0]")
     parser.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end before this text; repeatable")
     parser.add_argument("--no-echo", action="store_true", help="print the continuation without the prompt")
