@@ -100,6 +100,11 @@ class DdlConfig(Record):
         return int(self.head_dim * self.rope_fraction) // 2 * 2
 
     @property
+    def context_limit(self) -> int | None:
+        """Tokens that the model can hold; None where no layer attends, so that nothing bounds it."""
+        return self.max_seq_len
+
+    @property
     def num_sublayers(self) -> int:
         """Residual updates in the whole model."""
         return 2 * self.num_layers

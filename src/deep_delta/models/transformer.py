@@ -105,9 +105,13 @@ class DdlTransformer(nn.Module):
 
         With a `cache` the ids continue what it has read, and it is updated. `observe` sees every rewrite.
 
-        Raises `ConfigError` when the ids are not [B, T], or reach past `max_seq_len`.
+        Raises `DataError` when the ids are not [B, T], `ConfigError` when they reach past the `context_limit`.
         """
         return F.linear(self.hidden(ids, cache, observe), self._output_weight())
+
+    def next_logits(self, ids: Tensor, cache: DecodeCache | None = None) -> Tensor:
+        """Logits [B, vocab_size] of the token after the last of ids [B, T]: `forward`'s last, without the others."""
+        return F.linear(self.hidden(ids, cache)[:, -1], self._output_weight())
 
     def hidden(self, ids: Tensor, cache: DecodeCache | None = None, observe: Observe | None = None) -> Tensor:
         """The normalised vectors [B, T, D] that the output layer reads."""
@@ -141,13 +145,13 @@ class DdlTransformer(nn.Module):
     def _output_weight(self) -> Tensor:
         return self.embedding.weight if self.head is None else self.head.weight
 
-    def _admit(self, ids: Tensor, cache: DecodeCache | None) -> int:
-        """Check the ids' shape and length; the position of the first one."""
+    def _admit(self, ids: Tensor, cache: DecodeCache | None) -> int | Tensor:
+        """Check the ids' shape and length; the position of the first one, [B] where rows differ."""
         if ids.ndim != 2 or 0 in ids.shape:
             raise DataError(f"ids must be [B, T] with at least one token, got shape {tuple(ids.shape)}")
         if cache is not None:
-            cache.advance(*ids.shape)
-            return cache.position - ids.shape[1]
-        if ids.shape[1] > self.config.max_seq_len:
-            raise ConfigError(f"{ids.shape[1]} tokens are more than max_seq_len {self.config.max_seq_len}")
+            return cache.advance(*ids.shape)
+        limit = self.config.context_limit
+        if limit is not None and ids.shape[1] > limit:
+            raise ConfigError(f"{ids.shape[1]} tokens are more than max_seq_len {limit}")
         return 0
