@@ -77,9 +77,7 @@ class DecodeCache:
         return _joined([self], [self.positions[row] for row in rows], lambda parts: parts[0].select(rows))
 
 
-def _joined(
-    caches: Sequence[DecodeCache], positions: list[int], join: Callable[[Sequence[Any]], Any]
-) -> DecodeCache:
+def _joined(caches: Sequence[DecodeCache], positions: list[int], join: Callable[[Sequence[Any]], Any]) -> DecodeCache:
     """A cache whose every part is `join` of that part of all the caches."""
     made = copy.copy(caches[0])
     made.positions = positions

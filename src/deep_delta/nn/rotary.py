@@ -16,7 +16,7 @@ class RotaryTable(NamedTuple):
 
 
 def rotary_table(start: int | Tensor, length: int, rotary_dim: int, theta: float, device: torch.device) -> RotaryTable:
-    """Angles of positions start … start + length − 1, frequencies theta^(−2i/R); in fp32. `start` may be one a row, [B]."""
+    """Angles of positions start … start + length − 1, frequencies theta^(−2i/R), in fp32; `start` [B] is one a row."""
     exponent = torch.arange(0, rotary_dim, 2, dtype=torch.float32, device=device) / max(rotary_dim, 1)
     position = torch.arange(length, device=device)
     position = position + (start.to(device).unsqueeze(-1) if isinstance(start, Tensor) else start)
