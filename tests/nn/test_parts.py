@@ -134,5 +134,5 @@ def test_conv_tails_stack_and_select() -> None:
 def test_a_conv_tail_of_a_long_text_does_not_hold_it() -> None:
     tail, x = ConvTail(), torch.randn(1, 500, 2)
     tail.extend(x, 3)
-    assert tail._tail is not None
-    assert tail._tail.untyped_storage().nbytes() == tail._tail.nbytes
+    assert tail.tensor is not None
+    assert tail.tensor.untyped_storage().nbytes() == tail.tensor.nbytes

@@ -14,26 +14,26 @@ from torch import Tensor
 from deep_delta.errors import ConfigError
 from deep_delta.models.config import DdlConfig
 from deep_delta.nn.attention import KeyValueCache
-from deep_delta.nn.short_conv import ConvTail
+from deep_delta.nn.short_conv import ConvTail, LateReads
 
 
 class DecodeCache:
-    """What every mixer has read (keys and values), and the tail of every causal convolution: one per read of the state,
-    one to expand.
+    """What every mixer has read (keys and values), and of every causal convolution what its next outputs need: one per
+    read of the state, one to expand.
 
     Made by `DdlTransformer.new_cache`. `positions` are the tokens that each row has read; the model holds at most
-    `context_limit` of them, where it has a limit. Every part has `stack` and `select`, and so has the whole: rows that
+    `limit` of them, where it has a limit. Every part has `stack` and `select`, and so has the whole: rows that
     were read apart are decoded together.
     """
 
     def __init__(self, config: DdlConfig, batch_size: int) -> None:
         if batch_size < 1:
             raise ConfigError(f"batch_size must be at least 1, got {batch_size}")
-        self.context_limit = config.context_limit
+        self.limit = config.context_limit
         self.positions = [0] * batch_size
         self.mixers = [KeyValueCache() for _ in range(config.num_layers)]
         self.expand = ConvTail()
-        self.reads = [ConvTail() for _ in range(config.num_sublayers + 1)]
+        self.reads = [LateReads() for _ in range(config.num_sublayers + 1)]
 
     @property
     def batch_size(self) -> int:
@@ -50,9 +50,9 @@ class DecodeCache:
         differ."""
         if batch_size != self.batch_size:
             raise ConfigError(f"the cache holds a batch of {self.batch_size}, got ids for {batch_size}")
-        if self.context_limit is not None and self.position + num_tokens > self.context_limit:
+        if self.limit is not None and self.position + num_tokens > self.limit:
             raise ConfigError(
-                f"{self.position} + {num_tokens} tokens are more than max_seq_len {self.context_limit}; "
+                f"{self.position} + {num_tokens} tokens are more than max_seq_len {self.limit}; "
                 "start a new cache with the last part of the text"
             )
         before = self.positions

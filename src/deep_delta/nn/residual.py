@@ -10,7 +10,7 @@ being entered, a block can be sharded as a unit, and the boundary runs as one op
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from deep_delta.nn.branches import GateHead, ValueHead
 from deep_delta.nn.compress import Compressor
 from deep_delta.nn.norm import RMSNorm
-from deep_delta.nn.short_conv import ConvTail
+from deep_delta.nn.short_conv import LateReads
 from deep_delta.ops import delta_update, normalize_direction
-from deep_delta.ops.stream_step import stream_step
+from deep_delta.ops.stream_step import continue_step, stream_step
 
 
 class Rewrite(NamedTuple):
@@ -77,35 +77,30 @@ class ResidualStream(nn.Module):
         rewrite: Rewrite | None,
         compress: Compressor,
         norm: RMSNorm,
-        tail: ConvTail | None = None,
+        late: LateReads | None = None,
         *,
         last: bool = False,
     ) -> tuple[Tensor, Reading]:
         """Across a sublayer boundary: write, then read and normalise for the next sublayer.
 
+        `late`: what tokens of earlier calls add to the reads of these; it is brought up to date.
         `last`: nothing follows but the output layer; this stream proposes nothing, and its state is stored.
         """
-        read_SVD = compress.read_weight()
-        taps = 1 if read_SVD is None else read_SVD.shape[0]
-        if rewrite is None or (tail is not None and taps > 1):
-            if rewrite is not None:
-                state_BTVD = self.write(state_BTVD, rewrite)
-            x_BTD = compress(state_BTVD, tail)
+        if rewrite is None:
+            x_BTD = compress(state_BTVD, late)
             return state_BTVD, Reading(x_BTD, norm(x_BTD))
-        out = stream_step(
-            state_BTVD,
-            rewrite.direction,
-            rewrite.value,
-            rewrite.beta,
-            read_SVD,
-            norm.weight,
-            None if last else self.heads(),
-            erase=self.erase,
-            eps=self.eps,
-            norm_eps=norm.eps,
-            carry=rewrite.carry,
-            keep=last or not self.rebuild,
-        )
+        direction, value, beta, carry = rewrite
+        read_SVD, heads = compress.read_weight(), None if last else self.heads()
+        options: dict[str, Any] = {"erase": self.erase, "eps": self.eps, "norm_eps": norm.eps}
+        if late is not None and read_SVD is not None and len(read_SVD) > 1:
+            out, late.tensor = continue_step(
+                state_BTVD, direction, value, beta, read_SVD, norm.weight, heads, late.tensor, **options
+            )
+        else:
+            keep = last or not self.rebuild
+            out = stream_step(
+                state_BTVD, direction, value, beta, read_SVD, norm.weight, heads, carry=carry, keep=keep, **options
+            )
         return out.state, Reading(out.x, out.c, out.scores, out.carry)
 
 

@@ -3,46 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 
-class ConvTail:
-    """The last tokens of a causal convolution's input, carried from one decoding call to the next."""
+class RowState:
+    """A tensor [B, …] that decoding carries from one call to the next, a row a sequence; None before the first."""
 
-    def __init__(self, tail: Tensor | None = None) -> None:
-        self._tail = tail
+    def __init__(self, tensor: Tensor | None = None) -> None:
+        self.tensor = tensor
+
+    @classmethod
+    def stack(cls, states: Sequence[Self]) -> Self:
+        """The rows of several, one below the other: all of them have been written, or none has."""
+        tensors = [state.tensor for state in states if state.tensor is not None]
+        assert len(tensors) in (0, len(states))
+        return cls(torch.cat(tensors) if tensors else None)
+
+    def select(self, rows: Sequence[int]) -> Self:
+        """These rows, in this order."""
+        return type(self)(None if self.tensor is None else self.tensor[list(rows)])
+
+
+class ConvTail(RowState):
+    """The last tokens of a causal convolution's input."""
 
     def extend(self, x: Tensor, length: int) -> Tensor:
         """x [B, T, …] behind the `length` tokens before it (zeros before the first); remembers its own last ones."""
         if length == 0:
             return x
-        extended = self.prepend(x, length)
-        self.remember(extended, length)
+        tail = self.tensor if self.tensor is not None else x.new_zeros(x.shape[0], length, *x.shape[2:])
+        extended = torch.cat((tail.to(x.dtype), x), dim=1)
+        tail = extended[:, extended.shape[1] - length :].detach()
+        self.tensor = tail if x.shape[1] <= length else tail.clone()  # a view of much would keep all of it
         return extended
 
-    def prepend(self, x: Tensor, length: int) -> Tensor:
-        """x [B, T, …] behind the `length` tokens before it: [B, length + T, …]. Remembers nothing."""
-        tail = self._tail if self._tail is not None else x.new_zeros(x.shape[0], length, *x.shape[2:])
-        return torch.cat((tail.to(x.dtype), x), dim=1)
 
-    def remember(self, x: Tensor, length: int) -> None:
-        """Keep the last `length` tokens of x."""
-        tail = x[:, x.shape[1] - length :].detach()
-        self._tail = tail if x.shape[1] <= 2 * length else tail.clone()  # a view of much would keep all of it
-
-    @classmethod
-    def stack(cls, tails: Sequence[ConvTail]) -> ConvTail:
-        """The rows of several tails, one below the other: all of them have read something, or none has."""
-        parts = [tail._tail for tail in tails if tail._tail is not None]
-        assert len(parts) in (0, len(tails))
-        return cls(torch.cat(parts) if parts else None)
-
-    def select(self, rows: Sequence[int]) -> ConvTail:
-        """A tail of these rows, in this order."""
-        return ConvTail(None if self._tail is None else self._tail[list(rows)])
+class LateReads(RowState):
+    """What the tokens so far add to the next S − 1 outputs of a convolution, [B, S − 1, D]."""
 
 
 def sum_taps(taps: list[Tensor]) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from deep_delta.ops import native
 from deep_delta.ops.direction import compute_dtype
-from deep_delta.ops.plain import first_derivative_only, wants_plain
+from deep_delta.ops.plain import first_derivative_only, run_function, wants_plain
 
 
 def split_heads(
@@ -35,7 +35,7 @@ def split_heads(
     """
     if cos.ndim == 3 or wants_plain() or native.unavailable(qkv):
         return plain(qkv, cos, sin, gain, eps)
-    return _SplitHeads.apply(qkv, cos, sin, gain, eps)
+    return run_function(_SplitHeads, qkv, cos, sin, gain, eps)
 
 
 def plain(

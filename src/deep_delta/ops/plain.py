@@ -17,6 +17,21 @@ def wants_plain() -> bool:
     return torch.compiler.is_compiling() or os.environ.get(ENVIRONMENT) == "reference"
 
 
+class _NoContext:
+    """In place of autograd's context, where nothing will be differentiated."""
+
+    def save_for_backward(self, *tensors: Any) -> None: ...
+
+    def mark_non_differentiable(self, *tensors: Any) -> None: ...
+
+    def set_materialize_grads(self, value: bool) -> None: ...
+
+
+def run_function(function: type[torch.autograd.Function], *inputs: Any) -> Any:
+    """`function.apply`; where no gradient is wanted its forward alone, which saves some 50 µs of bookkeeping a call."""
+    return function.apply(*inputs) if torch.is_grad_enabled() else function.forward(_NoContext(), *inputs)
+
+
 def first_derivative_only(backward: Callable[..., Any]) -> Callable[..., Any]:
     """Mark a hand-written backward that cannot itself be differentiated: with `create_graph` it refuses."""
 

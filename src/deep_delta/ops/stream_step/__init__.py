@@ -14,8 +14,9 @@ from deep_delta.ops.dispatch import Backend, Choice, resolve
 from deep_delta.ops.native import unavailable
 from deep_delta.ops.stream_step import compiled, eager, native, op, reference
 from deep_delta.ops.stream_step.arguments import StepArguments, StepOutput, check_step
+from deep_delta.ops.stream_step.continued import continue_step
 
-__all__ = ["BACKENDS", "StepOutput", "explain_stream_step", "stream_step"]
+__all__ = ["BACKENDS", "StepOutput", "continue_step", "explain_stream_step", "stream_step"]
 
 
 def _reference(step: StepArguments, carry: Tensor | None, keep: bool) -> StepOutput:

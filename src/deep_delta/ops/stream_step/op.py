@@ -10,13 +10,14 @@ graph holds whole (`fullgraph=True`) and which cost 0.2 ms more a call.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from deep_delta.ops.direction import compute_dtype
-from deep_delta.ops.plain import first_derivative_only
+from deep_delta.ops.plain import first_derivative_only, run_function
 from deep_delta.ops.stream_step.arguments import StepArguments, StepOutput
 
 
@@ -85,7 +86,7 @@ KERNELS: dict[str, Kernels] = {}
 
 def run(name: str, step: StepArguments, carry: Tensor | None, keep: bool) -> StepOutput:
     """Run a step with a backend's kernels. `keep`: the state is stored for backward, and nothing need be rebuilt."""
-    call = torch.ops.deep_delta.stream_step if torch.compiler.is_compiling() else _Step.apply
+    call = torch.ops.deep_delta.stream_step if torch.compiler.is_compiling() else partial(run_function, _Step)
     state, x, c, scores, next_carry, *_ = call(
         step.state, step.k, step.v, step.beta, step.read, step.gain, step.heads, carry,
         step.erase, step.eps, step.norm_eps, keep, name,
