@@ -139,28 +139,32 @@ class DeltaStream(ResidualStream):
         return torch.cat(rows) if rows else None
 
     def propose(self, reading: Reading, h_BTD: Tensor) -> Rewrite:
-        value_rows, gate_row = self._value_rows(), self._gate_row()
-        if reading.scores is not None and gate_row is not None:
-            beta_BT1 = self.gate.activate(reading.scores[..., -1:])
+        value, key, scores = self.value, self.key, reading.scores
+        if scores is not None and self._gate_row() is not None:
+            beta_BT1 = self.gate.activate(scores[..., -1:])
         else:
             beta_BT1 = self.gate(reading.c)
-        if reading.scores is not None and value_rows is not None:
-            assert isinstance(self.value, ValueHead)
-            value_BTV = self.value.activate(reading.scores[..., : value_rows.out_features])
+        if scores is not None and (value_rows := self._value_rows()) is not None:
+            assert isinstance(value, ValueHead)
+            value_BTV = value.activate(scores[..., : value_rows.out_features])
         else:
             source = {"context": reading.c, "state": reading.x, "branch": h_BTD}[self.value_source]
-            value_BTV = self.value(source if self.key is None else h_BTD)
-        return Rewrite(h_BTD if self.key is None else self.key(reading.c), value_BTV, beta_BT1, reading.carry)
+            value_BTV = value(source if key is None else h_BTD)
+        return Rewrite(h_BTD if key is None else key(reading.c), value_BTV, beta_BT1, reading.carry)
 
     def _value_rows(self) -> nn.Linear | None:
         """The value's projection, where it is a plain one that reads c."""
-        if self.key is None and self.value_source == "context" and isinstance(self.value, ValueHead):
-            return self.value.proj if type(self.value.proj) is nn.Linear else None
-        return None
+        value = self.value
+        if self.value_source != "context" or not isinstance(value, ValueHead) or self.key is not None:
+            return None
+        proj = value.proj
+        return proj if type(proj) is nn.Linear else None
 
     def _gate_row(self) -> nn.Linear | None:
         """The gate's projection, where it is a plain one that reads c."""
-        return self.gate.out if self.gate.hidden is None and type(self.gate.out) is nn.Linear else None
+        gate = self.gate
+        out = gate.out
+        return out if gate.hidden is None and type(out) is nn.Linear else None
 
     def write(self, state_BTVD: Tensor, rewrite: Rewrite) -> Tensor:
         assert rewrite.value is not None

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from deep_delta.ops.native import unavailable
-from deep_delta.ops.plain import wants_plain
+from deep_delta.ops.plain import wants_plain, without_autocast
 from deep_delta.ops.stream_step import native, reference
 from deep_delta.ops.stream_step.arguments import StepArguments, StepOutput, check_step
 
@@ -43,7 +43,7 @@ def continue_step(
     if late is not None and late.shape != expected:
         raise ValueError(f"late must be {expected} beside read {tuple(read.shape)}, got {tuple(late.shape)}")
     if torch.is_grad_enabled() or wants_plain() or unavailable(state):
-        with torch.autocast(state.device.type, enabled=False):
+        with without_autocast(state.device.type):
             return _plain(step, read, late)
     next_late = torch.empty(expected)
     made = native.forward(step, late, next_late)
