@@ -14,16 +14,17 @@ from torch import Tensor
 from deep_delta.errors import ConfigError
 from deep_delta.models.config import DdlConfig
 from deep_delta.nn.attention import KeyValueCache
-from deep_delta.nn.short_conv import ConvTail, LateReads
+from deep_delta.nn.compress import BoundaryCache
+from deep_delta.nn.short_conv import ConvTail
 
 
 class DecodeCache:
-    """What every mixer has read (keys and values), and of every causal convolution what its next outputs need: one per
-    read of the state, one to expand.
+    """What every mixer has read (keys and values), what every boundary carries (one per read of the state), and the
+    tail of the convolution that expands the embedding.
 
-    Made by `DdlTransformer.new_cache`. `positions` are the tokens that each row has read; the model holds at most
-    `limit` of them, where it has a limit. Every part has `stack` and `select`, and so has the whole: rows that
-    were read apart are decoded together.
+    Made by `DdlTransformer.new_cache`; belongs to the model with the weights that it has then. `positions` are the
+    tokens that each row has read; the model holds at most `limit` of them, where it has a limit. Every part has `stack`
+    and `select`, and so has the whole: rows that were read apart are decoded together.
     """
 
     def __init__(self, config: DdlConfig, batch_size: int) -> None:
@@ -33,7 +34,7 @@ class DecodeCache:
         self.positions = [0] * batch_size
         self.mixers = [KeyValueCache() for _ in range(config.num_layers)]
         self.expand = ConvTail()
-        self.reads = [LateReads() for _ in range(config.num_sublayers + 1)]
+        self.reads = [BoundaryCache() for _ in range(config.num_sublayers + 1)]
 
     @property
     def batch_size(self) -> int:

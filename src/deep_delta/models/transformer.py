@@ -63,8 +63,8 @@ class Block(nn.Module):
     ) -> tuple[Tensor, Rewrite]:
         """Take the state and what the sublayer before wants written; return the same for the next block."""
         for index, sublayer in enumerate((self.mixer, self.mlp), start=2 * self.layer):
-            late = cache.reads[index] if cache is not None else None
-            state_BTVD, reading = sublayer.stream.step(state_BTVD, rewrite, self.compress, sublayer.norm, late)
+            boundary = cache.reads[index] if cache is not None else None
+            state_BTVD, reading = sublayer.stream.step(state_BTVD, rewrite, self.compress, sublayer.norm, boundary)
             if sublayer is self.mixer:
                 h_BTD = sublayer.process(reading.c, rotary, cache.mixers[self.layer] if cache is not None else None)
             else:
@@ -124,10 +124,10 @@ class DdlTransformer(nn.Module):
         rewrite = None
         for block in self.blocks:
             state_BTVD, rewrite = block(state_BTVD, rewrite, rotary, cache, observe)
-        late = cache.reads[-1] if cache is not None else None
+        boundary = cache.reads[-1] if cache is not None else None
         last = self.blocks[-1]
         assert isinstance(last, Block)
-        return last.mlp.stream.step(state_BTVD, rewrite, self.readout, self.norm, late, last=True)[1].c
+        return last.mlp.stream.step(state_BTVD, rewrite, self.readout, self.norm, boundary, last=True)[1].c
 
     def loss(self, ids: Tensor, targets: Tensor, observe: Observe | None = None) -> Tensor:
         """Mean cross-entropy (nats) of targets [B, T] after ids [B, T], an fp32 scalar; targets of −100 are ignored."""

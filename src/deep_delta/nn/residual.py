@@ -16,9 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from deep_delta.nn.branches import GateHead, ValueHead
-from deep_delta.nn.compress import Compressor
+from deep_delta.nn.compress import BoundaryCache, Compressor
 from deep_delta.nn.norm import RMSNorm
-from deep_delta.nn.short_conv import LateReads
 from deep_delta.ops import delta_update, normalize_direction
 from deep_delta.ops.stream_step import continue_step, stream_step
 
@@ -77,24 +76,24 @@ class ResidualStream(nn.Module):
         rewrite: Rewrite | None,
         compress: Compressor,
         norm: RMSNorm,
-        late: LateReads | None = None,
+        cache: BoundaryCache | None = None,
         *,
         last: bool = False,
     ) -> tuple[Tensor, Reading]:
         """Across a sublayer boundary: write, then read and normalise for the next sublayer.
 
-        `late`: what tokens of earlier calls add to the reads of these; it is brought up to date.
+        With a `cache` the tokens go on from those of earlier calls, and it is updated.
         `last`: nothing follows but the output layer; this stream proposes nothing, and its state is stored.
         """
         if rewrite is None:
-            x_BTD = compress(state_BTVD, late)
+            x_BTD = compress(state_BTVD, cache)
             return state_BTVD, Reading(x_BTD, norm(x_BTD))
         direction, value, beta, carry = rewrite
-        read_SVD, heads = compress.read_weight(), None if last else self.heads()
+        read_SVD, heads = compress.read_weight(), None if last else self._heads(cache)
         options: dict[str, Any] = {"erase": self.erase, "eps": self.eps, "norm_eps": norm.eps}
-        if late is not None and read_SVD is not None and len(read_SVD) > 1:
-            out, late.tensor = continue_step(
-                state_BTVD, direction, value, beta, read_SVD, norm.weight, heads, late.tensor, **options
+        if cache is not None and read_SVD is not None and len(read_SVD) > 1:
+            out, cache.tensor = continue_step(
+                state_BTVD, direction, value, beta, read_SVD, norm.weight, heads, cache.tensor, **options
             )
         else:
             keep = last or not self.rebuild
@@ -102,6 +101,14 @@ class ResidualStream(nn.Module):
                 state_BTVD, direction, value, beta, read_SVD, norm.weight, heads, carry=carry, keep=keep, **options
             )
         return out.state, Reading(out.x, out.c, out.scores, out.carry)
+
+    def _heads(self, cache: BoundaryCache | None) -> Tensor | None:
+        """`heads`, which do not change while a text is decoded."""
+        if cache is None or torch.is_grad_enabled():
+            return self.heads()
+        if cache.heads is None:
+            cache.heads = self.heads()
+        return cache.heads
 
 
 class AdditiveStream(ResidualStream):

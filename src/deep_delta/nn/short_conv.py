@@ -42,10 +42,6 @@ class ConvTail(RowState):
         return extended
 
 
-class LateReads(RowState):
-    """What the tokens so far add to the next S − 1 outputs of a convolution, [B, S − 1, D]."""
-
-
 def sum_taps(taps: list[Tensor]) -> Tensor:
     """out[t] = Σ_s taps[s][t − (S − 1) + s]: every tap [B, T, …] and zero before its first token, the last the present.
 
