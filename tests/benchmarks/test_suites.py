@@ -9,6 +9,7 @@ from deep_delta.benchmarks import suites
 from deep_delta.benchmarks.case import Setting
 from deep_delta.benchmarks.correctness import largest_error
 from deep_delta.benchmarks.suites import block, compressor, normalization, peers
+from deep_delta.benchmarks.suites.decode import decode_case
 from deep_delta.benchmarks.suites.model import model_case
 from deep_delta.benchmarks.suites.operator import DELTA_RULE, DELTA_UPDATE, STREAM_STEP
 from deep_delta.models.variants import VARIANTS, variant_config
@@ -106,6 +107,21 @@ def test_models_and_their_blocks_are_right_at_a_small_size(slug, precision):
     assert not all(map(torch.equal, before, workload.parameters))
     part = block._block(f"block/{slug}/eager", slug, TINY, 2, precision)
     assert largest_error(part.build(CPU))[0] <= part.tolerance
+
+
+@pytest.mark.parametrize("slug", VARIANTS)
+def test_a_decoded_token_is_right_and_every_run_is_the_same_one(slug):
+    case = decode_case(f"decode/{slug}", variant_config(slug, **TINY), 20)
+    assert largest_error(case.build_checked(CPU))[0] <= case.tolerance
+    workload = case.build(CPU)
+    assert largest_error(workload)[0] <= case.tolerance
+    (one,), (other,) = workload.forward(), workload.forward()
+    assert torch.equal(one, other)
+
+
+def test_decoding_is_in_fp32_only():
+    plan = suites.PLANS["decode"](replace(WHOLE, precisions=("bf16",)))
+    assert (plan.groups, dict(plan.skipped)) == ((), {"decode/*": "tokens are decoded in fp32"})
 
 
 def test_attention_is_held_against_attention():

@@ -1,4 +1,5 @@
 import io
+import json
 
 import pytest
 
@@ -33,6 +34,45 @@ def test_a_prompt_from_a_file_or_stdin(ddl, trained, tmp_path, monkeypatch):
     assert len(texts) == 1
 
 
+PROMPTS = ["def ", "", "import os, sys", 'a "quoted"\nline, äh']
+
+
+def test_many_prompts_are_continued_as_each_alone(ddl, trained, tmp_path):
+    (tmp_path / "prompts.jsonl").write_text("".join(json.dumps(prompt) + "\n\n" for prompt in PROMPTS))
+    options = ["generate", "run/ddl-cc", "--max-new-tokens", 30, "--seed", 3, "--min-p", 0.05]
+    options += ["--repetition-penalty", 1.1]
+    alone = [ddl(*options, "--no-echo", "--prompt", prompt)[1].removesuffix("\n") for prompt in PROMPTS]
+    given = [argument for prompt in PROMPTS for argument in ("--prompt", prompt)]
+    for source in (given, ["--prompt-lines", "prompts.jsonl"], [*given, "--batch-size", 3]):
+        code, out, err = ddl(*options, *source, "--json")
+        assert (code, err) == (0, "")
+        lines = [json.loads(line) for line in out.splitlines()]
+        assert lines == [{"prompt": prompt, "text": text} for prompt, text in zip(PROMPTS, alone, strict=True)]
+    shown = ddl(*options, *given)[1]
+    assert shown == "".join(
+        f"--- prompt {number} of 4\n{prompt}{text}\n"
+        for number, (prompt, text) in enumerate(zip(PROMPTS, alone, strict=True), start=1)
+    )
+    bare = ddl(*options, *given, "--json", "--no-echo")[1]
+    assert [json.loads(line) for line in bare.splitlines()] == [{"text": text} for text in alone]
+
+
+def test_one_prompt_as_json(ddl, trained):
+    out = ddl("generate", "run/ddl-cc", "--prompt", "def ", "--max-new-tokens", 5, "--json")[1]
+    assert json.loads(out)["prompt"] == "def "
+
+
+@pytest.mark.parametrize("line", ["bare", "3", "[" * 5000, '"\\ud800"', '["a"]'], ids=range(5))
+def test_a_line_that_is_no_prompt_is_named(ddl, trained, tmp_path, line):
+    (tmp_path / "prompts.jsonl").write_text(f'"fine"\n{line}\n')
+    code, out, err = ddl("generate", "run/ddl-cc", "--prompt-lines", "prompts.jsonl")
+    assert (code, out) == (3, "")
+    assert "prompts.jsonl, line 2 is not a prompt" in err
+    assert err.count("\n") == 1
+    (tmp_path / "prompts.jsonl").write_text("\n")
+    assert "holds no prompt" in ddl("generate", "run/ddl-cc", "--prompt-lines", "prompts.jsonl")[2]
+
+
 def test_a_stop_string_ends_the_text(ddl, trained):
     options = ["generate", "run/ddl-cc", "--max-new-tokens", 60, "--no-echo"]
     text = ddl(*options)[1].removesuffix("\n")
@@ -49,9 +89,13 @@ def test_a_stop_string_ends_the_text(ddl, trained):
         (["run/ddl-cc", "--stop", ""], 2, "stop"),
         (["run/ddl-cc", "--seed", "-1"], 2, "--seed"),
         (["run/ddl-cc", "--max-new-tokens", "-1"], 2, "--max-new-tokens"),
-        (["run/ddl-cc", "--prompt", "a", "--prompt-file", "b"], 2, "two prompts"),
+        (["run/ddl-cc", "--prompt", "a", "--prompt-file", "b"], 2, "give one of them"),
         (["run/ddl-cc", "--prompt", "\udcff"], 3, "not UTF-8"),
         (["run/ddl-cc", "--prompt-file", "nothing"], 3, "nothing"),
+        (["run/ddl-cc", "--min-p", "2"], 2, "min_p must be in [0, 1], got 2.0"),
+        (["run/ddl-cc", "--repetition-penalty", "0"], 2, "repetition_penalty"),
+        (["run/ddl-cc", "--batch-size", "0"], 2, "--batch-size must be at least 1, got 0"),
+        (["run/ddl-cc", "--prompt-lines", "nothing"], 3, "nothing"),
         (["run"], 4, "run is a run of baseline, ddl-cc; choose one"),
         (["elsewhere"], 4, "no checkpoint elsewhere"),
         ([], 2, "CHECKPOINT"),

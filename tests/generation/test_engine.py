@@ -4,48 +4,11 @@ import pytest
 import torch
 
 from deep_delta.errors import ConfigError, NumericsError
-from deep_delta.generation.engine import Reader, generate
+from deep_delta.generation.engine import generate, generate_batch
+from deep_delta.generation.reader import Reader
 from deep_delta.generation.sampling import Sampling
-from deep_delta.models.transformer import DdlTransformer
-from deep_delta.models.variants import VARIANTS, variant_config
-
-LONGEST = 12
-
-
-class Letters:
-    """A tokenizer of a…z, space and end of text; its stream is the plain concatenation."""
-
-    ALPHABET = "abcdefghijklmnopqrstuvwxyz "
-    vocab_size = len(ALPHABET) + 1
-    end_of_text = len(ALPHABET)
-
-    def encode(self, text):
-        return [self.ALPHABET.index(letter) for letter in text]
-
-    def stream(self):
-        return self
-
-    def push(self, token):
-        return self.ALPHABET[token]
-
-    def flush(self):
-        return ""
-
-
-class Endless(Letters):
-    """Its end of text is beyond what may be drawn, so that the text has the length asked for."""
-
-    vocab_size = len(Letters.ALPHABET)
-
-
-def make_model(slug, **fields):
-    torch.manual_seed(0)
-    fields = {"d_model": 16, "num_layers": 2, "num_heads": 2, "vocab_size": 28, "max_seq_len": LONGEST, **fields}
-    model = DdlTransformer(variant_config(slug, **fields)).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():  # away from the start, where logits are nearly uniform
-            parameter.add_(0.3 * torch.randn_like(parameter))
-    return model
+from deep_delta.models.variants import VARIANTS
+from tests.generation.small import LONGEST, Endless, Letters, make_model
 
 
 @pytest.fixture(scope="module", params=VARIANTS)
@@ -57,32 +20,10 @@ def write(model, prompt="the cat", **options):
     return "".join(generate(model, Endless(), prompt, **{"max_new_tokens": 40, **options}))
 
 
-def test_cached_and_uncached_reading_agree_through_every_slide(model):
-    generator = torch.Generator().manual_seed(3)
-    with_cache, without = Reader(model), Reader(model, cached=False)
-    for length in [3, 1, 1, 4, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, LONGEST + 5, 1, 1, 9, 9]:
-        tokens = torch.randint(0, 28, (length,), generator=generator).tolist()
-        torch.testing.assert_close(with_cache.read(tokens), without.read(tokens), atol=1e-5, rtol=1e-5)
-        assert with_cache.window == without.window
-
-
 def test_the_text_is_the_same_with_and_without_a_cache(model):
     text = write(model, seed=5)
     assert text == write(model, seed=5, cached=False)
     assert len(text) == 40
-
-
-def test_the_first_logits_are_those_of_the_whole_forward(model):
-    ids = [1, 2, 3, 4]
-    with torch.no_grad():
-        torch.testing.assert_close(Reader(model).read(ids), model(torch.tensor([ids]))[0, -1], atol=1e-5, rtol=1e-5)
-
-
-def test_a_full_window_slides_to_its_last_half():
-    reader = Reader(make_model("ddl"))
-    reader.read(list(range(LONGEST)))
-    reader.read([20])
-    assert reader.window == [*range(LONGEST - LONGEST // 2 + 1, LONGEST), 20]
 
 
 def test_a_prompt_that_is_too_long_loses_its_beginning():
@@ -93,6 +34,19 @@ def test_a_prompt_that_is_too_long_loses_its_beginning():
 
 def test_a_window_of_one_token_still_generates():
     assert write(make_model("ddl-ec", max_seq_len=1), "a", max_new_tokens=5, sampling=Sampling(top_k=3))
+
+
+def test_a_prompt_is_read_in_chunks_of_any_size(model):
+    assert len({write(model, "a long prompt", seed=3, prefill_chunk=chunk) for chunk in (1, 2, 5, 1024)}) == 1
+
+
+def test_a_repetition_penalty_counts_the_prompt_and_what_was_drawn():
+    model = make_model("ddl")
+    greedy = write(model, "the cat", sampling=Sampling(temperature=0.0))
+    assert len(set(greedy)) < 15
+    strong = Sampling(temperature=0.0, repetition_penalty=1e6)
+    fresh = write(model, "the cat", sampling=strong, max_new_tokens=20)
+    assert len(set("the cat" + fresh)) == len(set("the cat")) + 20
 
 
 def test_the_seed_decides():
@@ -109,7 +63,7 @@ def test_greedy_text_needs_no_seed():
 
 def test_an_empty_prompt_begins_a_document():
     model, greedy = make_model("ddl"), Sampling(temperature=0.0)
-    likeliest = int(Reader(model).read([Letters.end_of_text])[: Endless.vocab_size].argmax())
+    likeliest = int(Reader(model).read([[Letters.end_of_text]])[0, : Endless.vocab_size].argmax())
     assert next(generate(model, Endless(), "", sampling=greedy)) == Letters.ALPHABET[likeliest]
 
 
@@ -179,3 +133,54 @@ def test_training_mode_and_gradients_of_the_caller_are_left_alone():
     assert not torch.is_inference_mode_enabled()
     list(pieces)
     assert model.training
+
+
+PROMPTS = ["the cat", "", "a", "zebra zebra zebra", "the dog", "xyz", "a long way to go"]
+
+
+def write_all(model, prompts=PROMPTS, tokenizer=None, **options):
+    texts = [""] * len(prompts)
+    options = {"max_new_tokens": 40, **options}
+    for row, piece in generate_batch(model, tokenizer or Endless(), prompts, **options):
+        texts[row] += piece
+    return texts
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("cached", [True, False])
+def test_many_prompts_together_give_what_each_gives_alone(model, temperature, cached):
+    """Long enough for every row to slide several times, each at a time of its own."""
+    options = {"seed": 4, "sampling": Sampling(temperature=temperature)}
+    alone = [write(model, prompt, **options) for prompt in PROMPTS]
+    assert write_all(model, cached=cached, **options) == alone
+    assert len(set(alone)) > 1
+
+
+def test_rows_end_each_in_its_own_way():
+    model = make_model("ddl-ec", d_model=32)
+    options = {"seed": 2, "stop": ["z", "qu"], "sampling": Sampling(repetition_penalty=1.3, top_p=0.9)}
+    alone = ["".join(generate(model, Letters(), prompt, max_new_tokens=60, **options)) for prompt in PROMPTS]
+    assert write_all(model, tokenizer=Letters(), max_new_tokens=60, **options) == alone
+    assert len({len(text) for text in alone}) > 3
+
+
+def test_pieces_of_a_batch_come_a_token_of_each_row_at_a_time():
+    rows = [
+        row for row, _ in islice(generate_batch(make_model("ddl"), Endless(), ["a", "bc"], max_new_tokens=10**9), 6)
+    ]
+    assert rows == [0, 1] * 3
+
+
+def test_no_prompts_are_no_text_and_the_same_prompt_twice_is_the_same_text():
+    model = make_model("ddl-cc")
+    assert list(generate_batch(model, Endless(), [])) == []
+    assert list(generate_batch(model, Endless(), ["a", "b"], max_new_tokens=0)) == []
+    one, two = write_all(model, ["the cat", "the cat"], seed=3)
+    assert one == two == write(model, seed=3)
+
+
+def test_a_batch_refuses_what_a_single_prompt_refuses():
+    with pytest.raises(ConfigError, match="max_new_tokens"):
+        generate_batch(make_model("ddl"), Letters(), ["a"], max_new_tokens=-1)
+    with pytest.raises(ConfigError, match="prefill_chunk must be at least 1, got 0"):
+        generate(make_model("ddl"), Letters(), "a", prefill_chunk=0)

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from deep_delta import VARIANTS, DdlConfig, DdlTransformer, variant_config
 from deep_delta.errors import ConfigError, DataError
+from deep_delta.models.cache import DecodeCache
+from deep_delta.nn.attention import KeyValueCache
 from deep_delta.nn.branches import ValueHead
 from deep_delta.nn.residual import Rewrite
 from tests.tolerances import relative_error
@@ -208,3 +210,80 @@ def test_ids_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ConfigError, match="a batch of 1, got ids for 2"):
         model(torch.zeros(2, 1, dtype=torch.int64), cache=cache)
     assert cache.position == 20
+
+
+STARTS = (5, 1, 12, 5, 9)
+
+
+def decode_alone(model: DdlTransformer, ids: Tensor) -> tuple[list[DecodeCache], Tensor]:
+    """A cache a row, after the row's first tokens; and the logits of every row's next six tokens."""
+    caches, logits = [], []
+    for row, start in zip(ids.split(1), STARTS, strict=True):
+        cache = model.new_cache(1)
+        model(row[:, :start], cache=cache)
+        caches.append(DecodeCache.stack([cache]))
+        logits.append(torch.cat([model(token, cache=cache) for token in row[:, start : start + 6].split(1, 1)], 1))
+    return caches, torch.cat(logits)
+
+
+def following(ids: Tensor, offset: int, count: int = 1) -> Tensor:
+    return torch.stack([row[start + offset :][:count] for row, start in zip(ids, STARTS, strict=True)])
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+@torch.no_grad()
+def test_rows_of_different_lengths_decode_together_as_alone(name: str) -> None:
+    model, ids = build(CONFIGURATIONS[name]), draw_ids(len(STARTS))
+    caches, expected = decode_alone(model, ids)
+    cache = DecodeCache.stack([DecodeCache.stack(caches[:2]), caches[2], DecodeCache.stack(caches[3:])])
+    assert cache.positions == list(STARTS)
+    found = [model(following(ids, 0), cache=cache), model(following(ids, 1, 2), cache=cache)]
+    assert relative_error(torch.cat(found, 1), expected[:, :3]) < 1e-5
+    rows = [4, 0, 3]  # without the longest: places that nobody uses are dropped
+    cache = cache.select(rows)
+    assert cache.position == 12
+    for offset in range(3, 6):
+        assert relative_error(model(following(ids, offset)[rows], cache=cache)[:, 0], expected[rows, offset]) < 1e-5
+    assert all(mixer.length == 12 + 3 for mixer in cache.mixers if isinstance(mixer, KeyValueCache))
+
+
+@torch.no_grad()
+def test_rows_of_one_length_share_their_positions() -> None:
+    model, ids = build(CONFIGURATIONS["ddl-ec"]), draw_ids(2)
+    caches = [model.new_cache(1) for _ in range(2)]
+    for row, one in zip(ids[:, :9].split(1), caches, strict=True):
+        model(row, cache=one)
+    cache = DecodeCache.stack(caches)
+    assert all(mixer.starts is None for mixer in cache.mixers)
+    assert relative_error(model(ids[:, 9:], cache=cache), model(ids)[:, 9:]) < 1e-5
+
+
+@torch.no_grad()
+def test_a_row_of_a_stack_that_is_full_is_refused_and_nothing_is_counted() -> None:
+    model, ids = build(CONFIGURATIONS["ddl"]), draw_ids(1)
+    caches = [model.new_cache(1), model.new_cache(1)]
+    model(ids, cache=caches[0])
+    model(ids[:, :3], cache=caches[1])
+    cache = DecodeCache.stack(caches)
+    with pytest.raises(ConfigError, match=r"24 \+ 1 tokens are more than max_seq_len 24"):
+        model(ids[:, :1].expand(2, 1), cache=cache)
+    assert cache.positions == [24, 3]
+
+
+def test_nothing_is_stacked_of_nothing() -> None:
+    model = build(CONFIGURATIONS["ddl"])
+    for caches in ([], [model.new_cache(1)]):
+        with pytest.raises(ConfigError, match="at least one token"):
+            DecodeCache.stack(caches)
+    with pytest.raises(ConfigError, match="at least one row"):
+        model.new_cache(1).select([])
+
+
+@pytest.mark.parametrize("slug", VARIANTS)
+@torch.no_grad()
+def test_the_next_tokens_logits_are_the_last(slug: str) -> None:
+    model, ids = build(variant_config(slug, **SMALL)), draw_ids()
+    assert relative_error(model.next_logits(ids), model(ids)[:, -1]) < 1e-6
+    cache = model.new_cache(2)
+    assert relative_error(model.next_logits(ids, cache), model(ids)[:, -1]) < 1e-6
+    assert cache.position == 24

@@ -74,8 +74,8 @@ def test_a_cache_continues_where_it_was_and_stays_of_one_size(options: dict[str,
     layer, x, cache = build(**options), torch.randn(2, 9, 12, dtype=torch.float64), MemoryCache()
     pieces = [layer(piece, cache) for piece in x.split(cuts, dim=1)]
     assert relative_error(torch.cat(pieces, 1), layer(x)) < 1e-12
-    assert cache.memory is not None
-    assert cache.memory.shape == (2, 3, layer.head_dim, layer.head_dim)
+    assert cache.tensor is not None
+    assert cache.tensor.shape == (2, 3, layer.head_dim, layer.head_dim)
 
 
 def test_beta_reaches_two_with_neg_eigval_and_one_without() -> None:

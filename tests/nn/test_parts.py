@@ -75,6 +75,37 @@ def test_key_value_cache_grows_without_losing_anything() -> None:
     assert cache.length == 37
 
 
+def test_a_stacked_key_value_cache_aligns_its_rows_at_the_end() -> None:
+    caches, keys = [KeyValueCache(), KeyValueCache()], torch.randn(3, 2, 6, 4)
+    caches[0].append(keys[:1], keys[:1])
+    caches[1].append(keys[1:, :, :2], -keys[1:, :, :2])
+    cache = KeyValueCache.stack(caches)
+    assert cache.starts is not None
+    assert cache.starts.tolist() == [0, 4, 4]
+    seen, values = cache.append(keys[:, :, :1], keys[:, :, :1])
+    assert seen.isfinite().all()
+    assert torch.equal(seen[1:, :, 4:6], keys[1:, :, :2])
+    assert torch.equal(values[1:, :, 4:6], -keys[1:, :, :2])
+    mask = cache.mask(1)
+    assert mask is not None
+    assert mask[:, 0, 0].tolist() == [[True] * 7, [False] * 4 + [True] * 3, [False] * 4 + [True] * 3]
+    short = cache.select([2, 1])
+    assert (short.length, short.starts, short.mask(1)) == (3, None, None)
+    assert torch.equal(short.append(keys[:2, :, :1], keys[:2, :, :1])[0][:, :, :2], keys[[2, 1], :, :2])
+    assert cache.length == 7
+
+
+def test_positions_may_differ_by_row() -> None:
+    start = torch.tensor([4, 0])
+    table = rotary_table(start, 3, 8, 100.0, CPU)
+    qkv = torch.randn(2, 3, 3, 2, 8)
+    gain = torch.randn(2, 8)
+    for found, row in zip(zip(*split_heads(qkv, *table, gain), strict=True), range(2), strict=True):
+        own = rotary_table(int(start[row]), 3, 8, 100.0, CPU)
+        for one, other in zip(found, split_heads(qkv[row : row + 1], *own, gain), strict=True):
+            assert torch.allclose(one, other[0], atol=1e-6)
+
+
 @pytest.mark.parametrize("taps", [1, 2, 4, 9])
 def test_summed_taps_are_a_causal_convolution(taps: int) -> None:
     x, weight = torch.randn(2, 6, 3), torch.randn(taps, 3)
@@ -88,3 +119,20 @@ def test_a_conv_tail_gives_what_came_before() -> None:
     assert torch.equal(tail.extend(x[:, 2:3], 3), torch.cat((torch.zeros(1, 1, 2), x[:, :3]), 1))
     assert torch.equal(tail.extend(x[:, 3:], 3), x)
     assert tail.extend(x, 0) is x
+
+
+def test_conv_tails_stack_and_select() -> None:
+    x = torch.randn(3, 5, 2)
+    tails = [ConvTail(), ConvTail()]
+    tails[0].extend(x[:1], 2)
+    tails[1].extend(x[1:, :1], 2)
+    extended = ConvTail.stack(tails).select([2, 0]).extend(x[:2, :1], 2)
+    assert torch.equal(extended[:, :2], torch.stack((F.pad(x[2, :1], (0, 0, 1, 0)), x[0, 3:])))
+    assert torch.equal(ConvTail.stack([ConvTail(), ConvTail()]).select([1]).extend(x, 2)[:, :2], torch.zeros(3, 2, 2))
+
+
+def test_a_conv_tail_of_a_long_text_does_not_hold_it() -> None:
+    tail, x = ConvTail(), torch.randn(1, 500, 2)
+    tail.extend(x, 3)
+    assert tail.tensor is not None
+    assert tail.tensor.untyped_storage().nbytes() == tail.tensor.nbytes

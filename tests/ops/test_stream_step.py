@@ -13,7 +13,7 @@ from torch import Tensor
 
 from deep_delta.errors import BackendError
 from deep_delta.ops import delta_update
-from deep_delta.ops.stream_step import BACKENDS, explain_stream_step, stream_step
+from deep_delta.ops.stream_step import BACKENDS, continue_step, explain_stream_step, stream_step
 from tests.tolerances import TOLERANCE, relative_error
 
 NAMES = [backend.name for backend in BACKENDS if backend.name != "compiled"]  # the eager one, after a long wait
@@ -334,3 +334,51 @@ def test_the_op_keeps_its_promises_to_the_compiler() -> None:
         (*tensors, None, True, 1e-6, 1e-5, True, "eager"),
         test_utils=("test_schema", "test_faketensor", "test_aot_dispatch_dynamic"),
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("native", [True, False], ids=["native", "plain"])
+@pytest.mark.parametrize("dtype", DTYPES[1:], ids=str)
+@pytest.mark.parametrize("pieces", [[1] * 9, [9], [2, 1, 5, 1], [4, 5]], ids=str)
+@pytest.mark.usefixtures("poisoned_memory")
+@torch.no_grad()
+def test_a_step_in_pieces_is_the_whole_step(
+    pieces: list[int], dtype: torch.dtype, native: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reads of every length over a text that comes in pieces, some shorter than the read."""
+    if not native:
+        monkeypatch.setenv("DEEP_DELTA_BACKEND", "reference")
+    for S, V, erase in ((2, 3, True), (4, 4, True), (4, 2, False), (12, 1, True)):
+        generator = torch.Generator().manual_seed(S)
+        shapes = {"state": (2, 9, V, 33), "k": (2, 9, 33), "v": (2, 9, V), "beta": (2, 9, 1)}
+        moving = {name: torch.randn(shape, generator=generator).to(dtype) for name, shape in shapes.items()}
+        read, gain, heads = (torch.randn(shape, generator=generator) for shape in ((S, V, 33), (33,), (5, 33)))
+        whole = stream_step(*moving.values(), read, gain, heads, erase=erase, backend="reference")
+        late, made = None, []
+        for piece in zip(*(tensor.split(pieces, 1) for tensor in moving.values()), strict=True):
+            out, late = continue_step(*piece, read, gain, heads, late, erase=erase)
+            made.append(out)
+        for name in ("state", "x", "c", "scores"):
+            parts = torch.cat([getattr(out, name) for out in made], 1)
+            assert relative_error(parts, getattr(whole, name)) < TOLERANCE[dtype, "native"], name
+
+
+def test_what_does_not_continue_is_named() -> None:
+    step = (torch.randn(2, 1, 3, 8), torch.randn(2, 1, 8), torch.randn(2, 1, 3), torch.ones(2, 1, 1))
+    read, gain = torch.randn(4, 3, 8), torch.ones(8)
+    with pytest.raises(ValueError, match=r"late must be \(2, 3, 8\) beside read \(4, 3, 8\), got \(2, 4, 8\)"):
+        continue_step(*step, read, gain, None, torch.zeros(2, 4, 8))
+
+
+@pytest.mark.parametrize("backend", HAND_WRITTEN)
+def test_without_a_gradient_to_come_the_result_is_the_same(backend: str) -> None:
+    available(backend, torch.float32)
+    for seed in range(20):
+        case = draw_case(seed)
+        operands = {"v": None, "beta": None, "read": None, "heads": None}
+        operands |= {name: tensor.float().requires_grad_() for name, tensor in case.operands.items()}
+        tracked = stream_step(**operands, erase=case.erase, backend=backend)
+        with torch.no_grad():
+            untracked = stream_step(**operands, erase=case.erase, backend=backend)
+        for one, other in zip(tracked, untracked, strict=True):
+            assert (one is None) == (other is None)
+            assert one is None or torch.equal(one, other)

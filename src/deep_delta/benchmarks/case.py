@@ -23,7 +23,7 @@ class Workload:
 
     forward: Callable[[], Outputs]
     leaves: Mapping[str, Tensor]
-    """what gradients are taken of"""
+    """what gradients are taken of; none where there is only a forward phase"""
     oracle: Callable[[], Workload] | None = None
     """the same in fp64, by the definition"""
     parameters: tuple[Tensor, ...] = ()

@@ -51,6 +51,8 @@ def upstream_of(made: Outputs) -> Outputs:
 def gradients(workload: Workload, made: Outputs, upstream: Outputs) -> dict[str, Tensor]:
     """The gradient of every leaf, zero where it has none."""
     leaves = workload.leaves
+    if not leaves:
+        return {}
     found = torch.autograd.grad(made, list(leaves.values()), upstream, allow_unused=True)
     pairs = zip(leaves.items(), found, strict=True)
     return {name: torch.zeros_like(leaf) if grad is None else grad for (name, leaf), grad in pairs}

@@ -96,7 +96,9 @@ def _show_group(rows: Sequence[BenchmarkRow], ceilings: Ceilings) -> None:
 
 def _tokens(row: BenchmarkRow) -> str:
     """Of models: those of a part say nothing of a whole."""
-    return count(row.tokens_per_second) if row.suite == "model" and row.tokens_per_second is not None else ""
+    return (
+        count(row.tokens_per_second) if row.suite in ("model", "decode") and row.tokens_per_second is not None else ""
+    )
 
 
 def _label(row: BenchmarkRow, shared: Sequence[bool]) -> Cell:

@@ -1,4 +1,4 @@
-"""Text from a model, one token at a time: cached decoding, and a sliding window past `max_seq_len`."""
+"""Text from a model, one token at a time; many prompts at once."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from deep_delta.errors import ConfigError
+from deep_delta.generation.reader import PREFILL_CHUNK, Reader
 from deep_delta.generation.sampling import Sampling, draw
 from deep_delta.generation.stopping import StopStrings
 
@@ -38,44 +39,6 @@ class TextCodec(Protocol):
     def stream(self) -> TextStream: ...
 
 
-class Reader:
-    """The logits that follow a growing sequence of tokens, at most `max_seq_len` of which the model sees.
-
-    The window slides by halves: when it is full, it starts again with its last max_seq_len // 2 tokens (at least one),
-    re-read from position 0. A first sequence that is too long loses its beginning. Cached and uncached reading see the
-    same windows, so they give the same logits; the cache makes a token cost the same wherever it stands in a window.
-    """
-
-    def __init__(self, model: DdlTransformer, *, cached: bool = True) -> None:
-        self.model = model
-        self.cached = cached
-        self.window: list[int] = []
-        self._cache = model.new_cache(1)
-        self._unread = 0
-
-    def read(self, tokens: Sequence[int]) -> Tensor:
-        """Append `tokens` (at least one) and return the logits [vocab] of the token after them."""
-        assert tokens
-        limit = self.model.config.max_seq_len
-        whole = [*self.window, *tokens]
-        if len(whole) <= limit:
-            self._unread = len(tokens)
-        else:
-            whole = whole[-(max(1, limit // 2) if self.window else limit) :]
-            self._unread = len(whole)
-            self._cache = self.model.new_cache(1)
-        self.window = whole
-        return self._logits()
-
-    @torch.inference_mode()
-    def _logits(self) -> Tensor:
-        device = next(self.model.parameters()).device
-        if self.cached:
-            fresh = torch.tensor([self.window[-self._unread :]], device=device)
-            return self.model(fresh, cache=self._cache)[0, -1]
-        return self.model(torch.tensor([self.window], device=device))[0, -1]
-
-
 def generate(
     model: DdlTransformer,
     tokenizer: TextCodec,
@@ -86,14 +49,48 @@ def generate(
     seed: int = 0,
     stop: Sequence[str] = (),
     cached: bool = True,
+    prefill_chunk: int = PREFILL_CHUNK,
 ) -> Iterator[str]:
     """Continue `prompt`, yielding text as it comes (never half a character, never a part of a stop string).
 
     An empty prompt begins a document. It ends after `max_new_tokens` tokens, at the tokenizer's end of text, or before
     the first stop string. The text is a function of the model, the prompt, `sampling` and `seed`; `cached=False`
-    computes the same without a cache, slowly. Sequences longer than `max_seq_len` slide as `Reader` says.
+    computes the same without a cache, slowly. Sequences past the model's context limit slide, and prompts are read in
+    chunks, as `Reader` says.
     Errors: `ConfigError` when the model's vocabulary is smaller than the tokenizer's or an argument is out of range;
     `NumericsError` when the logits are not finite.
+    """
+    pieces = generate_batch(
+        model,
+        tokenizer,
+        [prompt],
+        max_new_tokens=max_new_tokens,
+        sampling=sampling,
+        seed=seed,
+        stop=stop,
+        cached=cached,
+        prefill_chunk=prefill_chunk,
+    )
+    return (piece for _, piece in pieces)
+
+
+def generate_batch(
+    model: DdlTransformer,
+    tokenizer: TextCodec,
+    prompts: Sequence[str],
+    *,
+    max_new_tokens: int = 200,
+    sampling: Sampling | None = None,
+    seed: int = 0,
+    stop: Sequence[str] = (),
+    cached: bool = True,
+    prefill_chunk: int = PREFILL_CHUNK,
+) -> Iterator[tuple[int, str]]:
+    """Continue many prompts together, a token of each a step; yields (index of the prompt, text) as text comes.
+
+    Every prompt is continued as `generate` continues it alone: it draws from a generator of its own, seeded with
+    `seed`, and ends when it ends. So the text is the same, as far as the logits are: a product over more rows may round
+    another way, and then two tokens that are as good as equally likely may change places. The errors are `generate`'s.
     """
     if max_new_tokens < 0:
         raise ConfigError(f"max_new_tokens must not be negative, got {max_new_tokens}")
@@ -102,32 +99,64 @@ def generate(
             f"the model knows {model.config.vocab_size} tokens and the tokenizer {tokenizer.vocab_size}; "
             "use the tokenizer of its checkpoint"
         )
-    return _pieces(model, tokenizer, prompt, max_new_tokens, sampling or Sampling(), seed, StopStrings(stop), cached)
+    sampling = sampling or Sampling()
+    rows = [_Row(tokenizer, prompt, sampling, seed, StopStrings(stop), max_new_tokens) for prompt in prompts]
+    return _pieces(rows, Reader(model, len(rows), cached=cached, prefill_chunk=prefill_chunk))
 
 
-def _pieces(
-    model: DdlTransformer,
-    tokenizer: TextCodec,
-    prompt: str,
-    max_new_tokens: int,
-    sampling: Sampling,
-    seed: int,
-    stops: StopStrings,
-    cached: bool,
-) -> Iterator[str]:
-    generator = torch.Generator().manual_seed(seed)
-    reader, text = Reader(model, cached=cached), tokenizer.stream()
-    unread = tokenizer.encode(prompt) or [tokenizer.end_of_text]
-    for _ in range(max_new_tokens):
-        token = draw(reader.read(unread)[: tokenizer.vocab_size], sampling, generator)
-        if token == tokenizer.end_of_text:
-            break
-        if shown := stops.push(text.push(token)):
-            yield shown
-        if stops.stopped:
-            return
-        unread = [token]
-    if shown := stops.push(text.flush()):
-        yield shown
-    if not stops.stopped and (shown := stops.flush()):
-        yield shown
+def _pieces(rows: list[_Row], reader: Reader) -> Iterator[tuple[int, str]]:
+    live = {index: row for index, row in enumerate(rows) if row.num_left}
+    while live:
+        for (index, row), logits in zip(live.items(), reader.read([row.unread for row in live.values()]), strict=True):
+            if shown := row.take(logits):
+                yield index, shown
+        going = [place for place, row in enumerate(live.values()) if row.num_left]
+        if len(going) < len(live):
+            live = {index: row for index, row in live.items() if row.num_left}
+            if live:
+                reader.select(going)
+
+
+class _Row:
+    """The continuation of one prompt: what is to be read next, and what the logits after it become."""
+
+    def __init__(
+        self,
+        tokenizer: TextCodec,
+        prompt: str,
+        sampling: Sampling,
+        seed: int,
+        stops: StopStrings,
+        max_new_tokens: int,
+    ) -> None:
+        self.tokenizer, self.sampling, self.stops = tokenizer, sampling, stops
+        self.unread = tokenizer.encode(prompt) or [tokenizer.end_of_text]
+        self.num_left = max_new_tokens
+        self._text = tokenizer.stream()
+        self._generator = torch.Generator().manual_seed(seed)
+        self._seen: Tensor | None = None
+
+    def take(self, logits: Tensor) -> str:
+        """Draw the token after what was unread, from logits [vocab]; the text that this makes sure."""
+        token = draw(logits[: self.tokenizer.vocab_size], self.sampling, self._generator, self._mark_seen(len(logits)))
+        self.unread = [token]
+        self.num_left -= 1
+        if token == self.tokenizer.end_of_text:
+            self.num_left, shown = 0, ""
+        else:
+            shown = self.stops.push(self._text.push(token))
+        if self.stops.stopped:
+            self.num_left = 0
+        elif not self.num_left:
+            shown += self.stops.push(self._text.flush())
+            shown += "" if self.stops.stopped else self.stops.flush()
+        return shown
+
+    def _mark_seen(self, vocab_size: int) -> Tensor | None:
+        """Which tokens the sequence holds, all of `unread` among them; None where nothing asks for it."""
+        if self.sampling.repetition_penalty == 1:
+            return None
+        if self._seen is None:
+            self._seen = torch.zeros(vocab_size, dtype=torch.bool)
+        self._seen[self.unread] = True
+        return self._seen[: self.tokenizer.vocab_size]

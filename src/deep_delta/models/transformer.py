@@ -60,8 +60,8 @@ class Block(nn.Module):
     ) -> tuple[Tensor, Rewrite]:
         """Take the state and what the sublayer before wants written; return the same for the next block."""
         for index, sublayer in enumerate((self.mixer, self.mlp), start=2 * self.layer):
-            tail = cache.reads[index] if cache is not None else None
-            state_BTVD, reading = sublayer.stream.step(state_BTVD, rewrite, self.compress, sublayer.norm, tail)
+            boundary = cache.reads[index] if cache is not None else None
+            state_BTVD, reading = sublayer.stream.step(state_BTVD, rewrite, self.compress, sublayer.norm, boundary)
             if sublayer is self.mixer:
                 past = cache.mixers[self.layer] if cache is not None else None
                 attends = isinstance(sublayer.process, Attention)
@@ -104,9 +104,13 @@ class DdlTransformer(nn.Module):
 
         With a `cache` the ids continue what it has read, and it is updated. `observe` sees every rewrite.
 
-        Raises `DataError` when the ids are not [B, T], `ConfigError` when they reach past what attention holds.
+        Raises `DataError` when the ids are not [B, T], `ConfigError` when they reach past the `context_limit`.
         """
         return F.linear(self.hidden(ids, cache, observe), self._output_weight())
+
+    def next_logits(self, ids: Tensor, cache: DecodeCache | None = None) -> Tensor:
+        """Logits [B, vocab_size] of the token after the last of ids [B, T]: `forward`'s last, without the others."""
+        return F.linear(self.hidden(ids, cache)[:, -1], self._output_weight())
 
     def hidden(self, ids: Tensor, cache: DecodeCache | None = None, observe: Observe | None = None) -> Tensor:
         """The normalised vectors [B, T, D] that the output layer reads."""
@@ -121,10 +125,10 @@ class DdlTransformer(nn.Module):
         rewrite = None
         for block in self.blocks:
             state_BTVD, rewrite = block(state_BTVD, rewrite, rotary, cache, observe)
-        tail = cache.reads[-1] if cache is not None else None
+        boundary = cache.reads[-1] if cache is not None else None
         last = self.blocks[-1]
         assert isinstance(last, Block)
-        return last.mlp.stream.step(state_BTVD, rewrite, self.readout, self.norm, tail, last=True)[1].c
+        return last.mlp.stream.step(state_BTVD, rewrite, self.readout, self.norm, boundary, last=True)[1].c
 
     def loss(self, ids: Tensor, targets: Tensor, observe: Observe | None = None) -> Tensor:
         """Mean cross-entropy (nats) of targets [B, T] after ids [B, T], an fp32 scalar; targets of −100 are ignored."""
@@ -142,13 +146,12 @@ class DdlTransformer(nn.Module):
     def _output_weight(self) -> Tensor:
         return self.embedding.weight if self.head is None else self.head.weight
 
-    def _admit(self, ids: Tensor, cache: DecodeCache | None) -> int:
-        """Check the ids' shape and length; the position of the first one."""
+    def _admit(self, ids: Tensor, cache: DecodeCache | None) -> int | Tensor:
+        """Check the ids' shape and length; the position of the first one, [B] where rows differ."""
         if ids.ndim != 2 or 0 in ids.shape:
             raise DataError(f"ids must be [B, T] with at least one token, got shape {tuple(ids.shape)}")
         if cache is not None:
-            cache.advance(*ids.shape)
-            return cache.position - ids.shape[1]
+            return cache.advance(*ids.shape)
         limit = self.config.context_limit
         if limit is not None and ids.shape[1] > limit:
             raise ConfigError(f"{ids.shape[1]} tokens are more than max_seq_len {limit}")

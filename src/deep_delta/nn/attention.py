@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,10 +17,15 @@ from deep_delta.ops.heads import split_heads
 
 
 class KeyValueCache:
-    """Keys and values of the tokens so far, [B, H, T, K]; grows by doubling, so that appending stays cheap."""
+    """Keys and values of the tokens so far, [B, H, T, K]; grows by doubling, so that appending stays cheap.
+
+    Rows of different lengths end together: the first `starts` [B] places of a row hold nothing and are never attended.
+    `starts` is None where every row is as long as the cache.
+    """
 
     def __init__(self) -> None:
         self.length = 0
+        self.starts: Tensor | None = None
         self._keys: Tensor | None = None
         self._values: Tensor | None = None
 
@@ -29,6 +36,51 @@ class KeyValueCache:
         self._values = _room(self._values, values, self.length, end)
         self.length = end
         return self._keys[:, :, :end], self._values[:, :, :end]
+
+    def mask(self, num_tokens: int) -> Tensor | None:
+        """Which keys each of the last tokens may see: bool [T, length], or [B, 1, T, length] where rows differ in
+        length. None where it sees all."""
+        if num_tokens == 1 and self.starts is None:
+            return None
+        assert self._keys is not None
+        place = torch.arange(self.length, device=self._keys.device)
+        seen = place <= place[self.length - num_tokens :].unsqueeze(-1)
+        return seen if self.starts is None else seen & (place >= self.starts[:, None, None, None])
+
+    @classmethod
+    def stack(cls, caches: Sequence[KeyValueCache]) -> KeyValueCache:
+        """The rows of several caches, one below the other; all of them have read something."""
+        length = max(cache.length for cache in caches)
+        starts = torch.cat([cache._row_starts() + (length - cache.length) for cache in caches])
+        keys = [_right_aligned(cache._keys, cache.length, length) for cache in caches]
+        values = [_right_aligned(cache._values, cache.length, length) for cache in caches]
+        return cls._of(torch.cat(keys), torch.cat(values), starts)
+
+    def select(self, rows: Sequence[int]) -> KeyValueCache:
+        """A cache of these rows, in this order, without the places that none of them uses."""
+        assert self._keys is not None
+        assert self._values is not None
+        chosen = list(rows)
+        starts = self._row_starts()[chosen]
+        used = slice(int(starts.min()), self.length)
+        return self._of(self._keys[chosen, :, used], self._values[chosen, :, used], starts - starts.min())
+
+    @classmethod
+    def _of(cls, keys: Tensor, values: Tensor, starts: Tensor) -> KeyValueCache:
+        cache = cls()
+        cache.length, cache._keys, cache._values = keys.shape[2], keys, values
+        cache.starts = starts if starts.any() else None
+        return cache
+
+    def _row_starts(self) -> Tensor:
+        assert self._keys is not None
+        return self._keys.new_zeros(len(self._keys), dtype=torch.int64) if self.starts is None else self.starts
+
+
+def _right_aligned(buffer: Tensor | None, used: int, length: int) -> Tensor:
+    """The first `used` places of a buffer, behind zeros (which weigh nothing, unlike what is not finite)."""
+    assert buffer is not None
+    return F.pad(buffer[:, :, :used], (0, 0, length - used, 0))
 
 
 def _room(buffer: Tensor | None, new: Tensor, start: int, end: int) -> Tensor:
@@ -62,13 +114,10 @@ class Attention(nn.Module):
         qkv = self.qkv(x_BTD).view(B, T, 3, self.num_heads, self.head_dim)
         eps = self.q_norm.eps if isinstance(self.q_norm, RMSNorm) else 0.0
         q_BHTK, k_BHTK, v_BHTK = split_heads(qkv, rotary.cos, rotary.sin, self._gain(), eps)
-        past = 0
         if cache is not None:
-            past = cache.length
             k_BHTK, v_BHTK = cache.append(k_BHTK, v_BHTK)
-        if past:
-            mask = torch.ones(T, past + T, dtype=torch.bool, device=x_BTD.device).tril(past) if T > 1 else None
-            h_BHTK = F.scaled_dot_product_attention(q_BHTK, k_BHTK, v_BHTK, attn_mask=mask)
+        if cache is not None and cache.length > T:
+            h_BHTK = F.scaled_dot_product_attention(q_BHTK, k_BHTK, v_BHTK, attn_mask=cache.mask(T))
         else:
             h_BHTK = causal_attention(q_BHTK, k_BHTK, v_BHTK)
         return self.out(h_BHTK.transpose(1, 2).reshape(B, T, -1))

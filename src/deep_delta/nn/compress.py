@@ -7,7 +7,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from deep_delta.nn.short_conv import ConvTail, sum_taps
+from deep_delta.nn.short_conv import RowState, sum_taps
+from deep_delta.ops.stream_step.reference import read_on
+
+
+class BoundaryCache(RowState):
+    """What a boundary between sublayers carries while decoding: what the tokens so far add to its next S − 1 reads,
+    [B, S − 1, D]; and `heads`, the rows that its stream projects from c, put together once."""
+
+    heads: Tensor | None = None
 
 
 class Compressor(nn.Module):
@@ -17,7 +25,7 @@ class Compressor(nn.Module):
         """Its weight over S tokens, [S, V, D], the present one last; None where the state is read as it is."""
         raise NotImplementedError
 
-    def forward(self, state_BTVD: Tensor, tail: ConvTail | None = None) -> Tensor:
+    def forward(self, state_BTVD: Tensor, cache: BoundaryCache | None = None) -> Tensor:
         raise NotImplementedError
 
 
@@ -27,14 +35,14 @@ class SingleChannel(Compressor):
     def read_weight(self) -> None:
         return None
 
-    def forward(self, state_BTVD: Tensor, tail: ConvTail | None = None) -> Tensor:
+    def forward(self, state_BTVD: Tensor, cache: BoundaryCache | None = None) -> Tensor:
         return state_BTVD.squeeze(2)
 
 
 class ChannelSum(Compressor):
     """The sum over the value channels of the same token: how the streams of hyper-connections end, in no fused step."""
 
-    def forward(self, state_BTVD: Tensor, tail: ConvTail | None = None) -> Tensor:
+    def forward(self, state_BTVD: Tensor, cache: BoundaryCache | None = None) -> Tensor:
         return state_BTVD.sum(2)
 
 
@@ -56,7 +64,7 @@ class ChannelConv(Compressor):
     def read_weight(self) -> Tensor:
         return self.weight.unsqueeze(0)
 
-    def forward(self, state_BTVD: Tensor, tail: ConvTail | None = None) -> Tensor:
+    def forward(self, state_BTVD: Tensor, cache: BoundaryCache | None = None) -> Tensor:
         return (state_BTVD * self.read_weight().to(state_BTVD.dtype)).sum(2)
 
 
@@ -106,9 +114,9 @@ class TokenConv(Compressor):
     def read_weight(self) -> Tensor:
         return self.kernel * self.read.unsqueeze(-1)
 
-    def forward(self, state_BTVD: Tensor, tail: ConvTail | None = None) -> Tensor:
-        T = state_BTVD.shape[1]
+    def forward(self, state_BTVD: Tensor, cache: BoundaryCache | None = None) -> Tensor:
         weight_SVD = self.read_weight().to(state_BTVD.dtype)
-        if tail is not None:
-            state_BTVD = tail.extend(state_BTVD, weight_SVD.shape[0] - 1)
-        return sum_taps([(state_BTVD * tap_VD).sum(2) for tap_VD in weight_SVD])[:, -T:]
+        if cache is None:
+            return sum_taps([(state_BTVD * tap_VD).sum(2) for tap_VD in weight_SVD])
+        x_BTD, cache.tensor = read_on(state_BTVD, weight_SVD, cache.tensor)
+        return x_BTD

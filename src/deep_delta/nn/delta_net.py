@@ -4,25 +4,39 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
+from typing import Self
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deep_delta.errors import ConfigError
 from deep_delta.nn.norm import RMSNorm
-from deep_delta.nn.short_conv import ConvTail, ShortConv
+from deep_delta.nn.short_conv import ConvTail, RowState, ShortConv
 from deep_delta.ops import chunk_delta_rule, delta_rule_step
 
 
-class MemoryCache:
-    """What a DeltaNet layer carries while decoding: its memory S [B, H, K, K] and the tail of its short convolutions.
+class MemoryCache(RowState):
+    """What a DeltaNet layer carries while decoding: its memory S [B, H, K, K], and the `tail` of its convolutions.
 
     Of one size wherever in the text it is.
     """
 
-    def __init__(self) -> None:
-        self.memory: Tensor | None = None
-        self.tail = ConvTail()
+    def __init__(self, tensor: Tensor | None = None, tail: ConvTail | None = None) -> None:
+        super().__init__(tensor)
+        self.tail = ConvTail() if tail is None else tail
+
+    def __copy__(self) -> Self:
+        return type(self)(self.tensor, copy.copy(self.tail))
+
+    @classmethod
+    def stack(cls, states: Sequence[Self]) -> Self:
+        return cls(super().stack(states).tensor, ConvTail.stack([state.tail for state in states]))
+
+    def select(self, rows: Sequence[int]) -> Self:
+        return type(self)(super().select(rows).tensor, self.tail.select(rows))
 
 
 class DeltaNet(nn.Module):
@@ -92,8 +106,8 @@ class DeltaNet(nn.Module):
         if x_BTD.ndim != 3 or x_BTD.shape[2] != self.d_model or 0 in x_BTD.shape:
             raise ValueError(f"x must be [B, T, {self.d_model}] with B and T ≥ 1, got {tuple(x_BTD.shape)}")
         B, T, _ = x_BTD.shape
-        if cache is not None and cache.memory is not None and len(cache.memory) != B:
-            raise ValueError(f"the cache holds a batch of {len(cache.memory)}, got x for {B}")
+        if cache is not None and cache.tensor is not None and len(cache.tensor) != B:
+            raise ValueError(f"the cache holds a batch of {len(cache.tensor)}, got x for {B}")
         qkv = self.conv(self.qkv(x_BTD), None if cache is None else cache.tail)
         q_BHTK, k_BHTK, v_BHTK = qkv.view(B, T, 3, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4)
         o_BHTK = self._rewrite(q_BHTK, k_BHTK, v_BHTK, self._beta(x_BTD), cache)
@@ -114,11 +128,11 @@ class DeltaNet(nn.Module):
             out = chunk_delta_rule(q, k, v, beta, self.chunk_size)
             assert isinstance(out, Tensor)
             return out
-        if cache.memory is not None and q.shape[2] == 1:
+        if cache.tensor is not None and q.shape[2] == 1:
             q, k, v, beta = (x.squeeze(2) for x in (q, k, v, beta))
-            o, cache.memory = delta_rule_step(q, k, v, beta, cache.memory)
+            o, cache.tensor = delta_rule_step(q, k, v, beta, cache.tensor)
             return o.unsqueeze(2)
-        o, cache.memory = chunk_delta_rule(
-            q, k, v, beta, self.chunk_size, initial_state=cache.memory, output_final_state=True
+        o, cache.tensor = chunk_delta_rule(
+            q, k, v, beta, self.chunk_size, initial_state=cache.tensor, output_final_state=True
         )
         return o

@@ -7,10 +7,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from deep_delta.nn.compress import Compressor
+from deep_delta.nn.compress import BoundaryCache, Compressor
 from deep_delta.nn.norm import RMSNorm
 from deep_delta.nn.residual import Reading, ResidualStream, Rewrite
-from deep_delta.nn.short_conv import ConvTail
 from deep_delta.ops.hyper_connection import hyper_connection, write
 
 
@@ -47,7 +46,7 @@ class HyperStream(ResidualStream):
         rewrite: Rewrite | None,
         compress: Compressor,
         norm: RMSNorm,
-        tail: ConvTail | None = None,
+        cache: BoundaryCache | None = None,
         *,
         last: bool = False,
     ) -> tuple[Tensor, Reading]:
@@ -58,7 +57,7 @@ class HyperStream(ResidualStream):
         if last:
             if rewrite is not None:
                 state_BTVD = self.write(state_BTVD, rewrite)
-            x_BTD = compress(state_BTVD, tail)
+            x_BTD = compress(state_BTVD)
             return state_BTVD, Reading(x_BTD, norm(x_BTD))
         mixed_BTVD, x_BTD, value_BTV = hyper_connection(
             state_BTVD,

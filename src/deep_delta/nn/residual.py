@@ -10,17 +10,16 @@ being entered, a block can be sharded as a unit, and the boundary runs as one op
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from deep_delta.nn.branches import GateHead, ValueHead
-from deep_delta.nn.compress import Compressor
+from deep_delta.nn.compress import BoundaryCache, Compressor
 from deep_delta.nn.norm import RMSNorm
-from deep_delta.nn.short_conv import ConvTail
 from deep_delta.ops import delta_update, normalize_direction
-from deep_delta.ops.stream_step import stream_step
+from deep_delta.ops.stream_step import continue_step, stream_step
 
 
 class Rewrite(NamedTuple):
@@ -80,36 +79,39 @@ class ResidualStream(nn.Module):
         rewrite: Rewrite | None,
         compress: Compressor,
         norm: RMSNorm,
-        tail: ConvTail | None = None,
+        cache: BoundaryCache | None = None,
         *,
         last: bool = False,
     ) -> tuple[Tensor, Reading]:
         """Across a sublayer boundary: write, then read and normalise for the next sublayer.
 
+        With a `cache` the tokens go on from those of earlier calls, and it is updated.
         `last`: nothing follows but the output layer; this stream proposes nothing, and its state is stored.
         """
-        read_SVD = compress.read_weight()
-        taps = 1 if read_SVD is None else read_SVD.shape[0]
-        if rewrite is None or (tail is not None and taps > 1):
-            if rewrite is not None:
-                state_BTVD = self.write(state_BTVD, rewrite)
-            x_BTD = compress(state_BTVD, tail)
+        if rewrite is None:
+            x_BTD = compress(state_BTVD, cache)
             return state_BTVD, Reading(x_BTD, norm(x_BTD))
-        out = stream_step(
-            state_BTVD,
-            rewrite.direction,
-            rewrite.value,
-            rewrite.beta,
-            read_SVD,
-            norm.weight,
-            None if last else self.heads(),
-            erase=self.erase,
-            eps=self.eps,
-            norm_eps=norm.eps,
-            carry=rewrite.carry,
-            keep=last or not self.rebuild,
-        )
+        direction, value, beta, carry = rewrite
+        read_SVD, heads = compress.read_weight(), None if last else self._heads(cache)
+        options: dict[str, Any] = {"erase": self.erase, "eps": self.eps, "norm_eps": norm.eps}
+        if cache is not None and read_SVD is not None and len(read_SVD) > 1:
+            out, cache.tensor = continue_step(
+                state_BTVD, direction, value, beta, read_SVD, norm.weight, heads, cache.tensor, **options
+            )
+        else:
+            keep = last or not self.rebuild
+            out = stream_step(
+                state_BTVD, direction, value, beta, read_SVD, norm.weight, heads, carry=carry, keep=keep, **options
+            )
         return out.state, Reading(out.x, out.c, out.scores, out.carry)
+
+    def _heads(self, cache: BoundaryCache | None) -> Tensor | None:
+        """`heads`, which do not change while a text is decoded."""
+        if cache is None or torch.is_grad_enabled():
+            return self.heads()
+        if cache.heads is None:
+            cache.heads = self.heads()
+        return cache.heads
 
 
 class AdditiveStream(ResidualStream):
@@ -147,28 +149,32 @@ class DeltaStream(ResidualStream):
         return torch.cat(rows) if rows else None
 
     def propose(self, reading: Reading, h_BTD: Tensor) -> Rewrite:
-        value_rows, gate_row = self._value_rows(), self._gate_row()
-        if reading.scores is not None and gate_row is not None:
-            beta_BT1 = self.gate.activate(reading.scores[..., -1:])
+        value, key, scores = self.value, self.key, reading.scores
+        if scores is not None and self._gate_row() is not None:
+            beta_BT1 = self.gate.activate(scores[..., -1:])
         else:
             beta_BT1 = self.gate(reading.c)
-        if reading.scores is not None and value_rows is not None:
-            assert isinstance(self.value, ValueHead)
-            value_BTV = self.value.activate(reading.scores[..., : value_rows.out_features])
+        if scores is not None and (value_rows := self._value_rows()) is not None:
+            assert isinstance(value, ValueHead)
+            value_BTV = value.activate(scores[..., : value_rows.out_features])
         else:
             source = {"context": reading.c, "state": reading.x, "branch": h_BTD}[self.value_source]
-            value_BTV = self.value(source if self.key is None else h_BTD)
-        return Rewrite(h_BTD if self.key is None else self.key(reading.c), value_BTV, beta_BT1, reading.carry)
+            value_BTV = value(source if key is None else h_BTD)
+        return Rewrite(h_BTD if key is None else key(reading.c), value_BTV, beta_BT1, reading.carry)
 
     def _value_rows(self) -> nn.Linear | None:
         """The value's projection, where it is a plain one that reads c."""
-        if self.key is None and self.value_source == "context" and isinstance(self.value, ValueHead):
-            return self.value.proj if type(self.value.proj) is nn.Linear else None
-        return None
+        value = self.value
+        if self.value_source != "context" or not isinstance(value, ValueHead) or self.key is not None:
+            return None
+        proj = value.proj
+        return proj if type(proj) is nn.Linear else None
 
     def _gate_row(self) -> nn.Linear | None:
         """The gate's projection, where it is a plain one that reads c."""
-        return self.gate.out if self.gate.hidden is None and type(self.gate.out) is nn.Linear else None
+        gate = self.gate
+        out = gate.out
+        return out if gate.hidden is None and type(out) is nn.Linear else None
 
     def write(self, state_BTVD: Tensor, rewrite: Rewrite) -> Tensor:
         assert rewrite.value is not None

@@ -9,15 +9,16 @@ from torch import Tensor
 
 
 class RotaryTable(NamedTuple):
-    """cos and sin of position × frequency, each [T, R/2] for R rotated features."""
+    """cos and sin of position × frequency, each [T, R/2] for R rotated features; [B, T, R/2] where rows differ."""
 
     cos: Tensor
     sin: Tensor
 
 
-def rotary_table(start: int, length: int, rotary_dim: int, theta: float, device: torch.device) -> RotaryTable:
-    """Angles of positions start … start + length − 1, frequencies theta^(−2i/R); in fp32."""
+def rotary_table(start: int | Tensor, length: int, rotary_dim: int, theta: float, device: torch.device) -> RotaryTable:
+    """Angles of positions start … start + length − 1, frequencies theta^(−2i/R), in fp32; `start` [B] is one a row."""
     exponent = torch.arange(0, rotary_dim, 2, dtype=torch.float32, device=device) / max(rotary_dim, 1)
-    position = torch.arange(start, start + length, dtype=torch.float32, device=device)
-    angle = torch.outer(position, 1.0 / theta**exponent)
+    position = torch.arange(length, device=device)
+    position = position + (start.to(device).unsqueeze(-1) if isinstance(start, Tensor) else start)
+    angle = position.float().unsqueeze(-1) / theta**exponent
     return RotaryTable(angle.cos(), angle.sin())

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from deep_delta.ops.plain import first_derivative_only, wants_plain
+from deep_delta.ops.plain import first_derivative_only, run_function, wants_plain
 
 ROWS = 64
 """Of a block."""
@@ -29,7 +29,7 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """
     if wants_plain() or q.device.type != "cpu" or q.shape[2] > LONGEST or q.dtype == torch.float16:
         return F.scaled_dot_product_attention(q, k, v, is_causal=True)
-    return _CausalAttention.apply(q, k, v)
+    return run_function(_CausalAttention, q, k, v)
 
 
 def _blocks(length: int) -> Iterator[tuple[int, int]]:

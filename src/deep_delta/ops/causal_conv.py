@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from deep_delta.ops import native
-from deep_delta.ops.plain import first_derivative_only, wants_plain
+from deep_delta.ops.plain import first_derivative_only, run_function, wants_plain
 
 
 def causal_conv(x: Tensor, weight: Tensor) -> Tensor:
@@ -22,7 +22,7 @@ def causal_conv(x: Tensor, weight: Tensor) -> Tensor:
     """
     if wants_plain() or native.unavailable(x):
         return plain(x, weight)
-    return _CausalConv.apply(x, weight)
+    return run_function(_CausalConv, x, weight)
 
 
 def plain(x: Tensor, weight: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from deep_delta.ops import native
 from deep_delta.ops.direction import compute_dtype
-from deep_delta.ops.plain import first_derivative_only, wants_plain
+from deep_delta.ops.plain import first_derivative_only, run_function, wants_plain
 
 
 def split_heads(
@@ -26,14 +26,16 @@ def split_heads(
 
     Args:
         qkv: W_q x, W_k x and W_v x, one beside the other.
-        cos, sin: of the angles, [T, R/2]; feature i of the first R turns with feature i + R/2, the others pass.
+        cos, sin: of the angles, [T, R/2], or [B, T, R/2] where rows stand at different positions; feature i of the
+            first R turns with feature i + R/2, the others pass.
         gain: of the queries' and of the keys' RMSNorm, [2, K]; None rotates only.
 
-    Computed in fp32 at least; the results have qkv's dtype. On a CPU with a compiler it is one pass each way.
+    Computed in fp32 at least; the results have qkv's dtype. On a CPU with a compiler and
+    one position for all rows it is one pass each way.
     """
-    if wants_plain() or native.unavailable(qkv):
+    if cos.ndim == 3 or wants_plain() or native.unavailable(qkv):
         return plain(qkv, cos, sin, gain, eps)
-    return _SplitHeads.apply(qkv, cos, sin, gain, eps)
+    return run_function(_SplitHeads, qkv, cos, sin, gain, eps)
 
 
 def plain(
@@ -41,7 +43,7 @@ def plain(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The definition."""
     half, dtype = cos.shape[-1], compute_dtype(qkv)
-    cos, sin = cos.to(dtype)[:, None, None], sin.to(dtype)[:, None, None]
+    cos, sin = cos.to(dtype)[..., None, None, :], sin.to(dtype)[..., None, None, :]
     wide = qkv[:, :, :2].to(dtype)
     first, second, rest = wide[..., :half], wide[..., half : 2 * half], wide[..., 2 * half :]
     wide = torch.cat((first * cos - second * sin, first * sin + second * cos, rest), dim=-1)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from deep_delta.ops import native
-from deep_delta.ops.plain import first_derivative_only, wants_plain
+from deep_delta.ops.plain import first_derivative_only, run_function, wants_plain
 
 
 def silu_product(gate_up: Tensor) -> Tensor:
@@ -19,7 +19,7 @@ def silu_product(gate_up: Tensor) -> Tensor:
     Keeps its input and nothing else for the backward pass, which writes both halves of the gradient in place (autograd
     would fill two whole tensors with zeros and add them). On a CPU with a compiler it is one pass each way.
     """
-    return plain(gate_up) if wants_plain() else _SiluProduct.apply(gate_up)
+    return plain(gate_up) if wants_plain() else run_function(_SiluProduct, gate_up)
 
 
 def plain(gate_up: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ SUITES = {
     "compressor": "what reads the state before a sublayer",
     "normalization": "RMSNorm and the direction's normalisation",
     "model": "all six variants against the additive baseline",
+    "decode": "one more token of a text, batch 1, against the additive baseline",
     "peers": "the delta rule beside other packages' and attention, in the same run",
     "growth": "how time grows with length, width, value channels and layers",
 }

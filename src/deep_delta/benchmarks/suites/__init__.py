@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from deep_delta.benchmarks.case import Plan, Setting
-from deep_delta.benchmarks.suites import block, compressor, growth, model, normalization, operator, peers
+from deep_delta.benchmarks.suites import block, compressor, decode, growth, model, normalization, operator, peers
 
 PLANS: dict[str, Callable[[Setting], Plan]] = {
     "operator": operator.plan,
@@ -13,6 +13,7 @@ PLANS: dict[str, Callable[[Setting], Plan]] = {
     "compressor": compressor.plan,
     "normalization": normalization.plan,
     "model": model.plan,
+    "decode": decode.plan,
     "peers": peers.plan,
     "growth": growth.plan,
 }

@@ -24,7 +24,13 @@ from deep_delta.training.config import TrainingConfig
 QUICK = ("baseline", "ddl", "ddl-cc-ec")
 PLAIN = "-plain"
 _SMALL: dict[str, Any] = {"d_model": 256, "num_layers": 6, "num_heads": 4, "vocab_size": 4096, "max_seq_len": 256}
-_124M: dict[str, Any] = {"d_model": 768, "num_layers": 12, "num_heads": 6, "vocab_size": 50304, "max_seq_len": 1024}
+FIELDS_124M: dict[str, Any] = {
+    "d_model": 768,
+    "num_layers": 12,
+    "num_heads": 6,
+    "vocab_size": 50304,
+    "max_seq_len": 1024,
+}
 
 
 def plan(setting: Setting) -> Plan:
@@ -36,7 +42,7 @@ def plan(setting: Setting) -> Plan:
 
 def fields_of(setting: Setting) -> tuple[str, dict[str, Any], int]:
     """Name, fields and batch size of the models: size small on a CPU, 124m on a GPU."""
-    return ("124m", _124M, 8) if setting.device.type == "cuda" else ("small", _SMALL, 4)
+    return ("124m", FIELDS_124M, 8) if setting.device.type == "cuda" else ("small", _SMALL, 4)
 
 
 def _group(setting: Setting, precision: Precision, way: str) -> Group:

@@ -64,7 +64,9 @@ def call(name: str, arguments: ctypes.Structure, **operands: Tensor | None) -> N
 
 def rows(tensor: Tensor | None, dtype: torch.dtype = torch.float32) -> Tensor | None:
     """As the kernels read it: contiguous, in this precision."""
-    return None if tensor is None else tensor.to(dtype).contiguous()
+    if tensor is None or (tensor.dtype == dtype and tensor.is_contiguous()):
+        return tensor
+    return tensor.to(dtype).contiguous()
 
 
 @functools.cache

@@ -25,6 +25,9 @@ typedef struct {
     void *grad_state, *grad_k;
     float *grad_v, *grad_beta, *rebuilt;
     double *grad_weights; /* [threads, S·V·D + D + P·D]: read, gain, heads before the gain */
+    /* forward only, [B, S − 1, D]: what earlier tokens add to the first reads, and all tokens to the next ones */
+    const float *late;
+    float *next_late;
 } Step;
 
 /* ---- rows of the backward pass ---- */
@@ -141,6 +144,8 @@ static void forward_range(const Step *s, int64_t begin, int64_t end, float *scra
         const int64_t t = token % T;
         if (S > 1 && (token == begin || t == 0)) { /* a sequence is entered: the reads need the tokens before */
             memset(ring, 0, (size_t)(S * D) * sizeof(float));
+            if (s->late && t < S)
+                memcpy(ring, s->late + token / T * (S - 1) * D, (size_t)((S - 1) * D) * sizeof(float));
             for (int64_t past = t < S - 1 ? t : S - 1; past > 0; past--)
                 read_token(s, t - past, write_token(s, token - past, scratch_rows, unit, buffer, 0), ring);
         }
@@ -152,6 +157,9 @@ static void forward_range(const Step *s, int64_t begin, int64_t end, float *scra
             finish(s->x, token, D, bf16, x);
         }
         normalize_token(s, token, x, buffer);
+        for (int64_t ahead = 1; s->next_late && t == T - 1 && ahead < S; ahead++)
+            memcpy(s->next_late + (token / T * (S - 1) + ahead - 1) * D, ring + ((t + ahead) % S) * D,
+                   (size_t)D * sizeof(float));
     }
 }
 

@@ -12,10 +12,12 @@ from torch import Tensor
 from deep_delta.ops import device_kernels
 from deep_delta.ops.dispatch import Backend, Choice, resolve
 from deep_delta.ops.native import unavailable
+from deep_delta.ops.plain import without_autocast
 from deep_delta.ops.stream_step import compiled, eager, native, op, reference
 from deep_delta.ops.stream_step.arguments import StepArguments, StepOutput, check_step
+from deep_delta.ops.stream_step.continued import continue_step
 
-__all__ = ["BACKENDS", "StepOutput", "explain_stream_step", "stream_step"]
+__all__ = ["BACKENDS", "StepOutput", "continue_step", "explain_stream_step", "stream_step"]
 
 
 def _reference(step: StepArguments, carry: Tensor | None, keep: bool) -> StepOutput:
@@ -105,7 +107,7 @@ def stream_step(
     if backend == "auto" and rebuilds and torch.compiler.is_compiling():
         backend = "triton" if state.is_cuda else "eager"  # the definition would let Inductor store every state
     run = resolve("stream_step", BACKENDS, backend, state).backend.run
-    with torch.autocast(state.device.type, enabled=False):  # the precision is told by the operands
+    with without_autocast(state.device.type):  # the precision is told by the operands
         return run(step, carry, keep)
 
 

@@ -18,7 +18,7 @@ _POINTERS = (
     "state", "k", "v", "beta", "read", "gain", "head_rows", "x", "c", "new_state",
     "scores", "delta", "inverse_norm", "inverse_rms",
     "grad_new_state", "grad_x", "grad_c", "grad_scores",
-    "grad_state", "grad_k", "grad_v", "grad_beta", "rebuilt", "grad_weights",
+    "grad_state", "grad_k", "grad_v", "grad_beta", "rebuilt", "grad_weights", "late", "next_late",
 )  # fmt: skip
 
 
@@ -35,7 +35,9 @@ class _Step(ctypes.Structure):
     )
 
 
-def forward(step: StepArguments) -> Forward:
+def forward(step: StepArguments, late: Tensor | None = None, next_late: Tensor | None = None) -> Forward:
+    """`late` and `next_late` [B, S − 1, D] are what earlier tokens add to the first reads, and where to write what all
+    tokens add to the next ones."""
     state, dtype = step.state, step.state.dtype
     B, T, V, D = state.shape
     P = 0 if step.heads is None else len(step.heads)
@@ -59,6 +61,7 @@ def forward(step: StepArguments) -> Forward:
         read=rows(step.read), gain=rows(step.gain), head_rows=rows(step.heads),
         x=out.x, c=out.c, new_state=out.state, scores=out.scores,
         delta=out.delta, inverse_norm=out.inverse_norm, inverse_rms=out.inverse_rms,
+        late=rows(late), next_late=next_late,
     )  # fmt: skip
     return out
 

@@ -31,6 +31,16 @@ def write(step: StepArguments) -> Tensor:
     return (state + (beta.to(step.dtype) * error).unsqueeze(-1) * k_1D).to(step.state.dtype)
 
 
+def read_on(state: Tensor, read: Tensor, late: Tensor | None) -> tuple[Tensor, Tensor]:
+    """`read_state` of tokens that follow others, whose share of the first S − 1 reads is `late` [B, S − 1, D] (None for
+    none); and the share of all of them in the next S − 1 reads."""
+    T = state.shape[-3]
+    x = read_state(F.pad(state, (0, 0, 0, 0, 0, len(read) - 1)), read)
+    if late is not None:
+        x = x + F.pad(late.to(x.dtype), (0, 0, 0, T))
+    return x[..., :T, :], x[..., T:, :]
+
+
 def read_state(state: Tensor, read: Tensor | None) -> Tensor:
     """x[t] = Σ_s Σ_v read[s, v] ⊙ X[t − (S − 1) + s, v], zero before the first token; without a read, X itself."""
     if read is None:
