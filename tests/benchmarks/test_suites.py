@@ -109,9 +109,10 @@ def test_models_and_their_blocks_are_right_at_a_small_size(slug, precision):
     assert largest_error(part.build(CPU))[0] <= part.tolerance
 
 
+@pytest.mark.parametrize("mixer", ["attention", "deltanet"])
 @pytest.mark.parametrize("slug", VARIANTS)
-def test_a_decoded_token_is_right_and_every_run_is_the_same_one(slug):
-    case = decode_case(f"decode/{slug}", variant_config(slug, **TINY), 20)
+def test_a_decoded_token_is_right_and_every_run_is_the_same_one(slug, mixer):
+    case = decode_case(f"decode/{slug}", variant_config(slug, **TINY, mixer=mixer), 20)
     assert largest_error(case.build_checked(CPU))[0] <= case.tolerance
     workload = case.build(CPU)
     assert largest_error(workload)[0] <= case.tolerance

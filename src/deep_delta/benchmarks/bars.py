@@ -74,6 +74,7 @@ BARS: dict[str, tuple[Bar, ...]] = {
         _speed("ddl", "fp32", 0.98, 0.97),
         _speed("ddl", "bf16", 0.95, 0.89),
         Bar("decode/ddl*/fp32/124m-*/forward", "speed", 0.95, True),
+        Bar("decode/deltanet/fp32/124m-*T65536/forward", "time", 1.05),
         Bar("model/ddl-cc-ec/*/forward_backward", "saved", 1.40, released=1.77),
         Bar("model/ddl-cc-ec-rebuilt/*/forward_backward", "saved", 1.08, released=1.77),
         _rule(1024, 0.67),

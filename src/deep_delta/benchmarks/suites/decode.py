@@ -1,4 +1,4 @@
-"""One more token of a text, batch 1: every variant of the transformer beside the additive one."""
+"""One more token of a text, batch 1: every variant beside the additive one, and a DeltaNet beside its earlier self."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from deep_delta.models.variants import VARIANTS, variant_config
 
 POSITION = 1024
 """Tokens that have been read before."""
+FAR = 65_536
+"""The same, of a DeltaNet whose token should cost what it costs at `POSITION`."""
 _CHECKED = 16
 """Those of the twin that is held against fp64."""
 _CHUNK = 256
@@ -31,13 +33,23 @@ def plan(setting: Setting) -> Plan:
     if "fp32" not in setting.precisions:
         return Plan((), skipped={"decode/*": "tokens are decoded in fp32"})
     sizes = {"tiny": _TINY} if setting.quick else {"tiny": _TINY, "124m": FIELDS_124M}
-    return Plan(tuple(_group(setting, size, fields) for size, fields in sizes.items()))
+    groups = [_variants(setting, size, fields) for size, fields in sizes.items()]
+    groups += [_positions(size, fields, 4096 if setting.quick else FAR) for size, fields in sizes.items()]
+    return Plan(tuple(groups))
 
 
-def _group(setting: Setting, size: str, fields: dict[str, Any]) -> Group:
+def _variants(setting: Setting, size: str, fields: dict[str, Any]) -> Group:
     cases = tuple(
         decode_case(f"decode/{slug}/fp32/{size}-V4-B1T{POSITION}", variant_config(slug, **fields), POSITION)
         for slug in (QUICK if setting.quick else VARIANTS)
+    )
+    return Group(cases, cases[0].name)
+
+
+def _positions(size: str, fields: dict[str, Any], far: int) -> Group:
+    config = variant_config("baseline", **fields, mixer="deltanet")
+    cases = tuple(
+        decode_case(f"decode/deltanet/fp32/{size}-B1T{position}", config, position) for position in (POSITION, far)
     )
     return Group(cases, cases[0].name)
 

@@ -28,7 +28,8 @@ SEGMENT_NUMBERS = 4096 * 64
 SEGMENT_TOKENS = (256, 1024)
 """The least and the most tokens of a segment; a state is kept for each."""
 GROUP_HEADS = 16
-"""Heads (B · H) that are worked on at once, so that a batch of chunks is large and a segment long."""
+"""Heads (B · H) that are worked on at once at least, so that a batch of chunks is large and a segment long; of short
+sequences as many more as make a segment full."""
 
 
 def delta_rule(
@@ -73,10 +74,12 @@ class Plan(NamedTuple):
 
 
 def _plan(q: Tensor, v: Tensor, chunk_size: int) -> Plan:
-    B, H, _, K = q.shape
+    B, H, T, K = q.shape
+    width = max(K, v.shape[3])
     chunk = min(chunk_size, CPU_CHUNK) if q.device.type == "cpu" else chunk_size
-    group = min(B, max(1, GROUP_HEADS // H))
-    fitting = SEGMENT_NUMBERS // (group * H * max(K, v.shape[3]))
+    heads = max(GROUP_HEADS, SEGMENT_NUMBERS // (min(T, SEGMENT_TOKENS[1]) * width))
+    group = min(B, max(1, heads // H))
+    fitting = SEGMENT_NUMBERS // (group * H * width)
     tokens = max(SEGMENT_TOKENS[0], min(SEGMENT_TOKENS[1], fitting))
     return Plan(chunk, max(1, tokens // chunk) * chunk, group)
 
