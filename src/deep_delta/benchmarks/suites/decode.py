@@ -20,8 +20,8 @@ from deep_delta.models.variants import VARIANTS, variant_config
 
 POSITION = 1024
 """Tokens that have been read before."""
-FAR = 65_536
-"""The same, of a DeltaNet whose token should cost what it costs at `POSITION`."""
+POSITIONS = (POSITION, 4096, 65_536)
+"""The same, of a DeltaNet, whose token should cost the same at each."""
 _CHECKED = 16
 """Those of the twin that is held against fp64."""
 _CHUNK = 256
@@ -34,7 +34,7 @@ def plan(setting: Setting) -> Plan:
         return Plan((), skipped={"decode/*": "tokens are decoded in fp32"})
     sizes = {"tiny": _TINY} if setting.quick else {"tiny": _TINY, "124m": FIELDS_124M}
     groups = [_variants(setting, size, fields) for size, fields in sizes.items()]
-    groups += [_positions(size, fields, 4096 if setting.quick else FAR) for size, fields in sizes.items()]
+    groups += [_positions(setting, size, fields) for size, fields in sizes.items()]
     return Plan(tuple(groups))
 
 
@@ -46,10 +46,11 @@ def _variants(setting: Setting, size: str, fields: dict[str, Any]) -> Group:
     return Group(cases, cases[0].name)
 
 
-def _positions(size: str, fields: dict[str, Any], far: int) -> Group:
+def _positions(setting: Setting, size: str, fields: dict[str, Any]) -> Group:
     config = variant_config("baseline", **fields, mixer="deltanet")
     cases = tuple(
-        decode_case(f"decode/deltanet/fp32/{size}-B1T{position}", config, position) for position in (POSITION, far)
+        decode_case(f"decode/deltanet/fp32/{size}-B1T{position}", config, position)
+        for position in (POSITIONS[:2] if setting.quick else POSITIONS)
     )
     return Group(cases, cases[0].name)
 
