@@ -87,7 +87,7 @@ def studies(quick: bool) -> dict[str, Study]:
     return {
         "parity": Study("synth:parity:train=3-40,test=40-256", tracking, MIXERS, training(1000, 1e-2)),
         "s3": Study("synth:s3:train=3-32,test=32-256", {**tracking, "num_layers": 2}, MIXERS, training(1000, 1e-2)),
-        "recall": Study("synth:recall:pairs=4-32,test=4-64", recall, widths, training(1000, 5e-3, batch_size=32)),
+        "recall": Study("synth:recall:pairs=4-32,test=4-64", recall, widths, training(1500, 1e-3, batch_size=32)),
     }
 
 
