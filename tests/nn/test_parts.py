@@ -10,7 +10,7 @@ from torch import Tensor
 from deep_delta import RMSNorm, SwiGLU
 from deep_delta.nn.attention import Attention, KeyValueCache
 from deep_delta.nn.rotary import RotaryTable, rotary_table
-from deep_delta.nn.short_conv import ConvTail, sum_taps
+from deep_delta.nn.short_conv import ConvTail, ShortConv
 from deep_delta.ops.heads import split_heads
 
 CPU = torch.device("cpu")
@@ -107,10 +107,10 @@ def test_positions_may_differ_by_row() -> None:
 
 
 @pytest.mark.parametrize("taps", [1, 2, 4, 9])
-def test_summed_taps_are_a_causal_convolution(taps: int) -> None:
-    x, weight = torch.randn(2, 6, 3), torch.randn(taps, 3)
-    expected = F.conv1d(F.pad(x.mT, (taps - 1, 0)), weight.T.unsqueeze(1).contiguous(), groups=3).mT
-    assert torch.allclose(sum_taps([x * tap for tap in weight]), expected, atol=1e-6)
+def test_a_short_convolution_is_pytorchs_and_silu(taps: int) -> None:
+    x, conv = torch.randn(2, 6, 3), ShortConv(3, taps)
+    expected = F.conv1d(F.pad(x.mT, (taps - 1, 0)), conv.weight.T.unsqueeze(1).contiguous(), groups=3).mT
+    assert torch.allclose(conv(x), F.silu(expected), atol=1e-6)
 
 
 def test_a_conv_tail_gives_what_came_before() -> None:

@@ -7,8 +7,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from deep_delta.nn.short_conv import RowState, sum_taps
-from deep_delta.ops.stream_step.reference import read_on
+from deep_delta.nn.short_conv import RowState
+from deep_delta.ops.stream_step.reference import read_on, read_state
 
 
 class BoundaryCache(RowState):
@@ -117,6 +117,6 @@ class TokenConv(Compressor):
     def forward(self, state_BTVD: Tensor, cache: BoundaryCache | None = None) -> Tensor:
         weight_SVD = self.read_weight().to(state_BTVD.dtype)
         if cache is None:
-            return sum_taps([(state_BTVD * tap_VD).sum(2) for tap_VD in weight_SVD])
+            return read_state(state_BTVD, weight_SVD)
         x_BTD, cache.tensor = read_on(state_BTVD, weight_SVD, cache.tensor)
         return x_BTD

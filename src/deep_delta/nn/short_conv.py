@@ -1,4 +1,4 @@
-"""Depthwise causal convolutions over a few tokens, in the terms of one tap at a time."""
+"""Short causal convolutions over time, and what decoding carries of them."""
 
 from __future__ import annotations
 
@@ -59,15 +59,3 @@ class ShortConv(nn.Module):
         if tail is not None:
             x_BTD = tail.extend(x_BTD, len(self.weight) - 1)
         return F.silu(causal_conv(x_BTD, self.weight.unsqueeze(1)).squeeze(2)[:, -T:])
-
-
-def sum_taps(taps: list[Tensor]) -> Tensor:
-    """out[t] = Σ_s taps[s][t − (S − 1) + s]: every tap [B, T, …] and zero before its first token, the last the present.
-
-    Adds each shifted tap to the part of the output that it reaches: causal to the bit, and no padding is stored.
-    """
-    out = taps[-1]
-    for age, tap in enumerate(reversed(taps[:-1]), start=1):
-        shifted = F.pad(tap[:, :-age], (0, 0) * (tap.ndim - 2) + (age, 0)) if age < tap.shape[1] else None
-        out = out if shifted is None else out + shifted
-    return out
