@@ -113,3 +113,29 @@ def test_rebuilt_states(run):
     assert set(errors) == {"fp32 stored", "fp32 rebuilt", "bf16 stored", "bf16 rebuilt"}
     assert float(errors["fp32 rebuilt"]) < 1e-5
     assert float(errors["bf16 rebuilt"]) < 1.5 * float(errors["bf16 stored"])
+
+
+@pytest.mark.slow
+def test_state_tracking(run):
+    arguments = ("--studies", "parity", "recall", "--seeds", "2", "--out", "tracking")
+    output = run("state_tracking.py", "--quick", *arguments)
+    parity, recall = output.split("recall: ")
+    shares = r"((?: \d\.\d{3} \|)+)"
+    rows = re.findall(rf"^\| (attention|DeltaNet, β in \(0, \d\)) \| (\w+) \|{shares}", parity, re.MULTILINE)
+    assert [(row[0][-2:], row[1]) for row in rows] == [
+        (mixer, residual) for mixer in ("on", "1)", "2)") for residual in ("additive", "delta", "delta4")
+    ]
+    assert all(len(row[2].split("|")) == 5 for row in rows)  # at 40, 64, 128 and 256 bits
+    assert len(re.findall(rf"^\| K = \d+ \| \w+ \|{shares}", recall, re.MULTILINE)) == 9
+    written = re.findall(r"^figure: (\S+)", output, re.MULTILINE)
+    assert [Path(name).name for name in written] == ["parity.svg", "recall.svg"]
+    assert run("state_tracking.py", "--quick", *arguments) == output  # what is there is read, not trained again
+
+
+@pytest.mark.slow
+def test_mixers_by_residuals(run):
+    output = run("mixers_by_residuals.py", "--steps", "2", "--seeds", "1")
+    cells = re.findall(r"(\d\.\d{3}) ± 0\.000", output)
+    assert len(cells) == 20
+    assert all(5 < float(cell) < 9 for cell in cells)  # bits per byte; a uniform guess has log2 257 = 8.01
+    assert len(re.findall(r"^ ?\d+\. \w+-?\w*_[\w-]+: resolved from", output, re.MULTILINE)) == 20

@@ -13,9 +13,10 @@ from deep_delta.ops.stream_step.reference import read_on, read_state
 
 class BoundaryCache(RowState):
     """What a boundary between sublayers carries while decoding: what the tokens so far add to its next S − 1 reads,
-    [B, S − 1, D]; and `heads`, the rows that its stream projects from c, put together once."""
+    [B, S − 1, D]; and its `weights`, put together once: the compressor's, and the rows that its stream projects from c.
+    """
 
-    heads: Tensor | None = None
+    weights: tuple[Tensor | None, Tensor | None] | None = None
 
 
 class Compressor(nn.Module):

@@ -92,7 +92,7 @@ class ResidualStream(nn.Module):
             x_BTD = compress(state_BTVD, cache)
             return state_BTVD, Reading(x_BTD, norm(x_BTD))
         direction, value, beta, carry = rewrite
-        read_SVD, heads = compress.read_weight(), None if last else self._heads(cache)
+        read_SVD, heads = self._weights(compress, cache, last)
         options: dict[str, Any] = {"erase": self.erase, "eps": self.eps, "norm_eps": norm.eps}
         if cache is not None and read_SVD is not None and len(read_SVD) > 1:
             out, cache.tensor = continue_step(
@@ -105,13 +105,16 @@ class ResidualStream(nn.Module):
             )
         return out.state, Reading(out.x, out.c, out.scores, out.carry)
 
-    def _heads(self, cache: BoundaryCache | None) -> Tensor | None:
-        """`heads`, which do not change while a text is decoded."""
-        if cache is None or torch.is_grad_enabled():
-            return self.heads()
-        if cache.heads is None:
-            cache.heads = self.heads()
-        return cache.heads
+    def _weights(
+        self, compress: Compressor, cache: BoundaryCache | None, last: bool
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """The compressor's and `heads`, which do not change while a text is decoded."""
+        if cache is not None and cache.weights is not None and not torch.is_grad_enabled():
+            return cache.weights
+        weights = compress.read_weight(), None if last else self.heads()
+        if cache is not None and not torch.is_grad_enabled():
+            cache.weights = weights
+        return weights
 
 
 class AdditiveStream(ResidualStream):

@@ -46,7 +46,7 @@ class _Arguments(ctypes.Structure):
 
 def _arguments(x: Tensor, weight: Tensor) -> _Arguments:
     (B, T, D), (S, V, _) = x.shape, weight.shape
-    return _Arguments(B, T, V, D, S, x.dtype == torch.bfloat16, torch.get_num_threads())
+    return _Arguments(B, T, V, D, S, x.dtype == torch.bfloat16, native.threads(B * T))
 
 
 class _CausalConv(torch.autograd.Function):
@@ -68,7 +68,7 @@ class _CausalConv(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
         x, weight = ctx.saved_tensors
         grad_x = x.new_empty(x.shape)
-        grad_weight = torch.zeros(torch.get_num_threads(), *weight.shape, dtype=torch.float64)
+        grad_weight = torch.zeros(native.threads(x.shape[0] * x.shape[1]), *weight.shape, dtype=torch.float64)
         native.call(
             "ddl_causal_conv_backward",
             _arguments(x, weight),

@@ -77,7 +77,7 @@ class _SplitHeads(torch.autograd.Function):
         inverse_rms = torch.empty((B, T, 2, H) if gain is not None else 0)
         native.call(
             "ddl_split_heads",
-            _Arguments(B, T, H, K, cos.shape[-1], qkv.dtype == torch.bfloat16, torch.get_num_threads(), eps),
+            _Arguments(B, T, H, K, cos.shape[-1], qkv.dtype == torch.bfloat16, native.threads(B * T), eps),
             cosine=native.rows(cos), sine=native.rows(sin), gain=native.rows(gain),
             qkv=qkv, q=q, k=k, v=v, inverse_rms=inverse_rms,
         )  # fmt: skip
@@ -89,7 +89,7 @@ class _SplitHeads(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         qkv, cos, sin, gain, inverse_rms = ctx.saved_tensors
         B, H, T, K = grads[0].shape
-        dtype, threads = grads[0].dtype, torch.get_num_threads()
+        dtype, threads = grads[0].dtype, native.threads(B * T)
         grad_q, grad_k, grad_v = (native.rows(grad, dtype) for grad in grads)
         grad_qkv = torch.empty(B, T, 3, H, K, dtype=dtype)
         grad_gain = None if gain is None else torch.zeros(threads, 2, K, dtype=torch.float64)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from deep_delta.ops import native
-from deep_delta.ops.plain import first_derivative_only, wants_plain
+from deep_delta.ops.plain import first_derivative_only, run_function, wants_plain
 
 
 def hyper_connection(
@@ -39,7 +39,7 @@ def hyper_connection(
     wide = torch.promote_types(torch.promote_types(state.dtype, static.dtype), torch.float32)
     with torch.autocast(state.device.type, enabled=False):
         inputs = state, direction, value, static.to(wide), dynamic.to(wide), scale.to(wide), eps
-        return plain(*inputs) if wants_plain() else _HyperConnection.apply(*inputs)
+        return plain(*inputs) if wants_plain() else run_function(_HyperConnection, *inputs)
 
 
 def write(state: Tensor, direction: Tensor, value: Tensor) -> Tensor:
@@ -195,7 +195,7 @@ def _call(
     B, T, V, D = state.shape
     native.call(
         name,
-        _Arguments(B * T, V, D, state.dtype == torch.bfloat16, torch.get_num_threads(), eps),
+        _Arguments(B * T, V, D, state.dtype == torch.bfloat16, native.threads(B * T), eps),
         state=state,
         direction=native.rows(direction, state.dtype),
         value=native.rows(value),

@@ -39,12 +39,10 @@ class _Arguments(ctypes.Structure):
 
 def _native(gate_up: Tensor, grad: Tensor | None, out: Tensor) -> Tensor:
     """Forward without a gradient, backward with one."""
-    features = gate_up.shape[-1] // 2
+    tokens, features = gate_up.numel() // gate_up.shape[-1], gate_up.shape[-1] // 2
     native.call(
         "ddl_silu_product",
-        _Arguments(
-            gate_up.numel() // gate_up.shape[-1], features, gate_up.dtype == torch.bfloat16, torch.get_num_threads()
-        ),
+        _Arguments(tokens, features, gate_up.dtype == torch.bfloat16, native.threads(tokens)),
         gate_up=native.rows(gate_up, gate_up.dtype),
         grad=native.rows(grad, gate_up.dtype),
         out=out,

@@ -69,6 +69,11 @@ def rows(tensor: Tensor | None, dtype: torch.dtype = torch.float32) -> Tensor | 
     return tensor.to(dtype).contiguous()
 
 
+def threads(tokens: int) -> int:
+    """How many to use: one token is done before a second thread has woken up."""
+    return max(1, min(torch.get_num_threads(), tokens))
+
+
 @functools.cache
 def _library() -> ctypes.CDLL | str:
     """The compiled kernels, or the reason in words why there are none."""

@@ -9,7 +9,7 @@ import ctypes
 import torch
 from torch import Tensor
 
-from deep_delta.ops.native import call, rows
+from deep_delta.ops.native import call, rows, threads
 from deep_delta.ops.stream_step.arguments import StepArguments
 from deep_delta.ops.stream_step.op import Forward, Gradients, Kernels, Saved
 
@@ -55,7 +55,7 @@ def forward(step: StepArguments, late: Tensor | None = None, next_late: Tensor |
         "ddl_stream_step_forward",
         _Step(
             B, T, V, D, 0 if step.read is None else len(step.read), P, 0 if additive else 1 + step.erase,
-            torch.get_num_threads(), step.eps, step.norm_eps, dtype == torch.bfloat16,
+            threads(B * T), step.eps, step.norm_eps, dtype == torch.bfloat16,
         ),
         state=rows(state, dtype), k=rows(step.k, dtype), v=rows(step.v), beta=rows(step.beta),
         read=rows(step.read), gain=rows(step.gain), head_rows=rows(step.heads),
@@ -72,9 +72,9 @@ def backward(
     B, T, V, D = saved.state.shape
     S = 0 if saved.read is None else len(saved.read)
     P = 0 if saved.heads is None else len(saved.heads)
-    threads = min(torch.get_num_threads(), B * T)
+    num_threads = threads(B * T)
     additive, dtype = saved.beta is None, saved.dtype
-    weights = torch.zeros(threads, (S * V + 1 + P) * D, dtype=torch.float64)
+    weights = torch.zeros(num_threads, (S * V + 1 + P) * D, dtype=torch.float64)
     state, k = torch.empty((B, T, V, D), dtype=dtype), torch.empty((B, T, D), dtype=dtype)
     v, beta = torch.empty(0 if additive else (B, T, V)), torch.empty(0 if additive else (B, T, 1))
     rebuilt = torch.empty((B, T, V, D) if saved.rebuild else 0)
@@ -82,7 +82,7 @@ def backward(
         "ddl_stream_step_backward",
         _Step(
             B, T, V, D, S, P, 0 if additive else 1 + saved.erase,
-            torch.get_num_threads(), 0.0, 0.0, dtype == torch.bfloat16, saved.state.dtype == torch.bfloat16,
+            num_threads, 0.0, 0.0, dtype == torch.bfloat16, saved.state.dtype == torch.bfloat16,
         ),
         new_state=rows(saved.state, saved.state.dtype), k=rows(saved.k, dtype), beta=rows(saved.beta),
         read=rows(saved.read), gain=rows(saved.gain), head_rows=rows(saved.heads), x=rows(saved.x, dtype),
