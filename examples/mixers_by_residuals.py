@@ -1,6 +1,6 @@
 """Every token mixer with every residual, on the same tokens: the table of docs/results/mixers-by-residuals.md.
 
-    python examples/mixers_by_residuals.py                  # 20 models, two seeds each: half an hour on two cores
+    python examples/mixers_by_residuals.py                # 20 models, two seeds each: some ten minutes on two cores
     python examples/mixers_by_residuals.py --steps 40 --seeds 1
 
 All models of a seed see the same bytes of Python's standard library in the same order, with one learning rate. The runs
@@ -27,14 +27,14 @@ MIXERS = {
 RESIDUALS = {
     "additive": ("baseline", {}),
     "delta": ("ddl", {}),
-    "delta-V4": ("ddl-cc-ec", {}),
-    "write-only-V4": ("ddl-cc-ec", {"residual": "write_only"}),
-    "hyper-V4": ("ddl-cc", {"residual": "hyper"}),
+    "delta-v4": ("ddl-cc-ec", {}),
+    "write-only-v4": ("ddl-cc-ec", {"residual": "write_only"}),
+    "hyper-v4": ("ddl-cc", {"residual": "hyper"}),
 }
 SHAPE = {"d_model": 128, "num_layers": 4, "num_heads": 4, "max_seq_len": 128}
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-parser.add_argument("--steps", type=int, default=320)
+parser.add_argument("--steps", type=int, default=240)
 parser.add_argument("--seeds", type=int, default=2)
 parser.add_argument("--out", type=Path, default=Path("runs/mixers-by-residuals"))
 options = parser.parse_args()

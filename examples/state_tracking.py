@@ -17,8 +17,8 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import fmean
@@ -28,10 +28,10 @@ import torch
 from rich.console import Console
 from rich.progress import Progress, TimeElapsedColumn
 
-from deep_delta import DdlConfig, TrainingConfig
+from deep_delta import DdlConfig, TrainingConfig, load_checkpoint
 from deep_delta.data.opening import open_data
 from deep_delta.data.synthetic.tasks import parse_task
-from deep_delta.runs.comparison import TrainedVariant
+from deep_delta.evaluation.accuracy import measure_accuracy
 from deep_delta.runs.layout import RunFolder
 from deep_delta.training.run import resume, train
 
@@ -60,6 +60,8 @@ class Study(NamedTuple):
     shape: dict[str, Any]
     rows: dict[str, dict[str, Any]]
     training: TrainingConfig
+    lengths: tuple[int, ...]
+    """where right answers are counted"""
 
     @property
     def models(self) -> dict[str, dict[str, Any]]:
@@ -84,67 +86,63 @@ def studies(quick: bool) -> dict[str, Study]:
     tracking = {"d_model": 64, "num_layers": 1, "num_heads": 4, "mixer_conv_size": 1}
     recall = {"d_model": 64, "num_layers": 1, "num_heads": 1, "mixer": "deltanet"}
     widths = {f"width{width}": {"head_dim": width} for width in (8, 16, 32)}
+    bits, words = (4, 8, 16, 24, 40, 64, 128, 256), (4, 8, 16, 32, 64, 128, 256)
+    two_layers = {**tracking, "num_layers": 2}
     return {
-        "parity": Study("synth:parity:train=3-40,test=40-256", tracking, MIXERS, training(1000, 1e-2)),
-        "s3": Study("synth:s3:train=3-32,test=32-256", {**tracking, "num_layers": 2}, MIXERS, training(1000, 1e-2)),
-        "recall": Study("synth:recall:pairs=4-32,test=4-64", recall, widths, training(1500, 1e-3, batch_size=32)),
+        "parity": Study("synth:parity:train=3-40,test=40-256", tracking, MIXERS, training(1000, 1e-2), bits),
+        "s3": Study("synth:s3:train=3-32,test=32-256", two_layers, MIXERS, training(1000, 1e-2), words),
+        "recall": Study("synth:recall:pairs=4-32,test=4-64", recall, widths, training(1500, 1e-3, 32), words[:5]),
     }
 
 
-def train_one(name: str, model: str, seed: int, folder: Path, quick: bool) -> TrainedVariant:
-    """One model of a study, in a process of its own."""
+def train_one(name: str, model: str, seed: int, folder: Path, quick: bool) -> list[float]:
+    """One model of a study, in a process of its own: its share of right answers at each length of the study.
+
+    Of recall all answers count, else the last one of each sequence.
+    """
     torch.set_num_threads(1)
     study = studies(quick)[name]
     out = folder / name / f"seed-{seed}" / model
     if RunFolder(out).comparison.exists():
-        return resume(out).runs[0]
-    data = open_data(study.spec)
-    sizes = {"vocab_size": data.tokenizer.vocab_size, "max_seq_len": data.context(study.training.seq_len)}
-    configs = {model: DdlConfig(**study.models[model], **sizes)}
-    seeded = study.training.model_copy(update={"seed": seed})
-    return train(configs, seeded, data, out, data_spec=study.spec).runs[0]
+        resume(out)
+    else:
+        data = open_data(study.spec)
+        sizes = {"vocab_size": data.tokenizer.vocab_size, "max_seq_len": data.context(study.training.seq_len)}
+        configs = {model: DdlConfig(**study.models[model], **sizes)}
+        train(configs, study.training.model_copy(update={"seed": seed}), data, out, data_spec=study.spec)
+    trained, _, _ = load_checkpoint(out / model / "checkpoints" / "LATEST")
+    found = [measure_accuracy(trained, study.spec, length) for length in study.lengths]
+    return [answers.overall if name == "recall" else answers.last for answers in found]
 
 
-def train_all(jobs: Sequence[tuple[str, str, int]], folder: Path, quick: bool) -> dict[str, list[TrainedVariant]]:
-    """The runs of every "STUDY ROW_COLUMN", one a seed."""
-    runs: dict[str, list[TrainedVariant]] = {}
+def train_all(jobs: Sequence[tuple[str, str, int]], folder: Path, quick: bool) -> dict[str, list[list[float]]]:
+    """The shares of right answers of every "STUDY ROW_COLUMN", a list for each seed."""
+    futures: dict[str, list[Future[list[float]]]] = {}
     with (
         ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool,
         Progress(*Progress.get_default_columns(), TimeElapsedColumn(), console=Console(stderr=True)) as progress,
     ):
         bar = progress.add_task("training", total=len(jobs))
-        futures = {pool.submit(train_one, *job, folder, quick): job for job in jobs}
-        for future in as_completed(futures):
-            name, model, _ = futures[future]
-            runs.setdefault(f"{name} {model}", []).append(future.result())
-            progress.advance(bar)
-    return runs
+        for name, model, seed in jobs:
+            future = pool.submit(train_one, name, model, seed, folder, quick)
+            future.add_done_callback(lambda _: progress.advance(bar))
+            futures.setdefault(f"{name} {model}", []).append(future)
+        return {model: [future.result() for future in of_seeds] for model, of_seeds in futures.items()}
 
 
-def shares(name: str, runs: Sequence[TrainedVariant]) -> dict[int, list[float]]:
-    """At each test length the share of right answers of each seed: of recall all answers, else the last one."""
-    found: dict[int, list[float]] = {}
-    for run in runs:
-        for accuracy in run.evaluations[-1].accuracies[1:]:
-            share = accuracy.overall if name == "recall" else accuracy.last
-            found.setdefault(int(accuracy.lengths), []).append(share)
-    return found
-
-
-def print_table(name: str, study: Study, found: dict[str, dict[int, list[float]]]) -> None:
-    """One line a model: the mean over the seeds at each length, and the worst and the best at the longest."""
-    lengths = list(next(iter(found.values())))
-    print(f"\n{name}: {study.spec}, right answers by test length; chance {CHANCE[name]:.3f}\n")
-    print("| model | residual | " + " | ".join(map(str, lengths)) + f" | seeds at {lengths[-1]} |")
-    print("|---" * (len(lengths) + 3) + "|")
-    for model, by_length in found.items():
+def print_table(name: str, study: Study, found: Mapping[str, list[list[float]]]) -> None:
+    """One line a model: the mean over the seeds at each length, and every seed at the longest."""
+    print(f"\n{name}: {study.spec}, right answers by length; chance {CHANCE[name]:.3f}\n")
+    print("| model | residual | " + " | ".join(map(str, study.lengths)) + f" | seeds at {study.lengths[-1]} |")
+    print("|---" * (len(study.lengths) + 3) + "|")
+    for model, of_seeds in found.items():
         row, column = model.split("_")
-        cells = [f"{fmean(values):.3f}" for values in by_length.values()]
-        seeds = " ".join(f"{value:.3f}" for value in sorted(by_length[lengths[-1]]))
-        print(f"| {NAMES[row]} | {column} | " + " | ".join(cells) + f" | {seeds} |")
+        means = [f"{fmean(shares):.3f}" for shares in zip(*of_seeds, strict=True)]
+        last = " ".join(f"{shares[-1]:.3f}" for shares in of_seeds)
+        print(f"| {NAMES[row]} | {column} | " + " | ".join(means) + f" | {last} |")
 
 
-def draw(name: str, study: Study, found: dict[str, dict[int, list[float]]], path: Path) -> None:
+def draw(name: str, study: Study, found: Mapping[str, list[list[float]]], path: Path) -> None:
     """A panel for each residual, a line for each row of the table; the band goes from the worst to the best seed."""
     import matplotlib as mpl
 
@@ -158,19 +156,16 @@ def draw(name: str, study: Study, found: dict[str, dict[int, list[float]]], path
         panel.axvspan(task.train.first, task.train.last, color="#000000", alpha=0.06, linewidth=0)
         panel.axhline(CHANCE[name], color="#777777", linewidth=1, linestyle=":")
         for row, color in zip(study.rows, ("#999999", "#d1495b", "#00798c"), strict=True):
-            by_length = found[f"{row}_{column}"]
-            lengths = list(by_length)
-            low, high = ([pick(values) for values in by_length.values()] for pick in (min, max))
-            panel.fill_between(lengths, low, high, color=color, alpha=0.18, linewidth=0)
-            panel.plot(
-                lengths, list(map(fmean, by_length.values())), "o-", color=color, markersize=3.5, label=NAMES[row]
-            )
-        panel.set(title=NAMES[column], xscale="log", xticks=lengths, ylim=(0, 1.04))
-        panel.set_xticklabels(map(str, lengths))
+            by_length = list(zip(*found[f"{row}_{column}"], strict=True))
+            low, high = (list(map(pick, by_length)) for pick in (min, max))
+            panel.fill_between(study.lengths, low, high, color=color, alpha=0.18, linewidth=0)
+            panel.plot(study.lengths, list(map(fmean, by_length)), "o-", color=color, markersize=3.5, label=NAMES[row])
+        panel.set(title=NAMES[column], xscale="log", xticks=study.lengths, ylim=(0, 1.04))
+        panel.set_xticklabels(map(str, study.lengths))
         panel.minorticks_off()
         panel.set_xlabel({"parity": "bits", "s3": "permutations", "recall": "key\N{EN DASH}value pairs"}[name])
     panels[0].set_ylabel("right answers" if name == "recall" else "right last answers")
-    panels[-1].legend(frameon=False, fontsize=8)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
     figure.savefig(path, metadata={"Date": None})
     pyplot.close(figure)
 
@@ -184,9 +179,9 @@ def main() -> None:
     options = parser.parse_args()
     chosen = {name: study for name, study in studies(options.quick).items() if name in options.studies}
     jobs = [(name, model, seed) for seed in range(options.seeds) for name in chosen for model in chosen[name].models]
-    runs = train_all(jobs, options.out, options.quick)
+    shares = train_all(jobs, options.out, options.quick)
     for name, study in chosen.items():
-        found = {model: shares(name, runs[f"{name} {model}"]) for model in study.models}
+        found = {model: shares[f"{name} {model}"] for model in study.models}
         print_table(name, study, found)
         draw(name, study, found, options.out / f"{name}.svg")
         print(f"\nfigure: {options.out / name}.svg")

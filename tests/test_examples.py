@@ -125,7 +125,7 @@ def test_state_tracking(run):
     assert [(row[0][-2:], row[1]) for row in rows] == [
         (mixer, residual) for mixer in ("on", "1)", "2)") for residual in ("additive", "delta", "delta4")
     ]
-    assert all(len(row[2].split("|")) == 5 for row in rows)  # at 40, 64, 128 and 256 bits
+    assert all(len(row[2].split("|")) == 9 for row in rows)  # at 4, 8, 16, 24, 40, 64, 128 and 256 bits
     assert len(re.findall(rf"^\| K = \d+ \| \w+ \|{shares}", recall, re.MULTILINE)) == 9
     written = re.findall(r"^figure: (\S+)", output, re.MULTILINE)
     assert [Path(name).name for name in written] == ["parity.svg", "recall.svg"]
