@@ -60,8 +60,8 @@ def test_a_trained_model_goes_on_in_symbols(ddl, run):
     assert words[:3] == ["1", "0", "1"]
     assert 3 < len(words) <= 7
     assert out.strip() == " ".join(words)
-    code, _, err = ddl("generate", "run/ddl-cc", "--prompt", "1 0 2")
-    assert code == 3
+    code, out, err = ddl("generate", "run/ddl-cc", "--prompt", "1 0 2")
+    assert (code, out) == (3, "")
     assert "unknown symbol" in err
 
 

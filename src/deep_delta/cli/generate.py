@@ -67,9 +67,10 @@ def run(arguments: Sequence[str]) -> None:
         stop=options.stop,
     )
     if len(prompts) == 1 and not options.json:
+        continuation = pieces(prompts)  # a prompt that cannot be read is refused before it is shown
         try:
             sys.stdout.write("" if options.no_echo else prompts[0])
-            for _, piece in pieces(prompts):
+            for _, piece in continuation:
                 sys.stdout.write(piece)
                 sys.stdout.flush()
         finally:
