@@ -27,7 +27,7 @@ repetition penalty, the temperature, top-k, top-p and min-p.
 _EXAMPLES = """
   ddl generate runs/book/ddl-cc/checkpoints/LATEST --prompt "Once upon a time"
   ddl generate runs/book/ddl-cc --prompt "def " --temperature 0 --stop "def "
-  ddl generate runs/book/ddl-cc --prompt-file prompt.txt --min-p 0.1 --repetition-penalty 1.2 --seed 7
+  ddl generate runs/book/ddl-cc --prompt-file p.txt --min-p 0.1 --seed 7
   ddl generate runs/book/ddl-cc --prompt "He said" --prompt "She said"
   ddl generate runs/book/ddl-cc --prompt-lines prompts.jsonl --json > texts.jsonl
 """
