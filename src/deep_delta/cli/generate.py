@@ -29,7 +29,7 @@ _EXAMPLES = """
   ddl generate runs/book/ddl-cc --prompt "def " --temperature 0 --stop "def "
   ddl generate runs/book/ddl-cc --prompt-file p.txt --min-p 0.1 --seed 7
   ddl generate runs/book/ddl-cc --prompt "He said" --prompt "She said"
-  ddl generate runs/book/ddl-cc --prompt-lines prompts.jsonl --json > texts.jsonl
+  ddl generate runs/book/ddl-cc --prompt-lines p.jsonl --json > texts.jsonl
 """
 
 
