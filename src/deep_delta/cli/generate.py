@@ -19,9 +19,9 @@ from deep_delta.runs.layout import resolve_checkpoint
 _DESCRIPTION = """
 Continue a prompt with a trained model. The text is printed as it comes, the prompt before it; the same options and
 seed give the same text. Several prompts are continued together, which takes less time than one after the other, and
-each as it would be alone: every prompt draws with the same seed. Sequences longer than the model's max_seq_len slide:
-the model then sees the last part of the text only, at least half of max_seq_len. A draw applies, in this order, the
-repetition penalty, the temperature, top-k, top-p and min-p.
+each as it would be alone: every prompt draws with the same seed. Where a model attends, sequences longer than its
+max_seq_len slide: it then sees the last part of the text only, at least half of max_seq_len. A draw applies, in this
+order, the repetition penalty, the temperature, top-k, top-p and min-p.
 """
 
 _EXAMPLES = """
