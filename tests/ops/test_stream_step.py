@@ -22,7 +22,7 @@ DTYPES = [torch.float64, torch.float32, torch.bfloat16]
 
 
 class Case(NamedTuple):
-    """Operands, by name, the upstream gradients of state, x, c and scores (None for some), and whether it erases."""
+    """Operands, by name, the upstream gradients of state, x, c, scores and gates (None for some), and whether it erases."""
 
     operands: dict[str, Tensor]
     grads: list[Tensor | None]
@@ -67,7 +67,9 @@ def draw_case(seed: int, dtype: torch.dtype = torch.float32) -> Case:
         operands["read"] = draw(S, V, D)
     if P:
         operands["heads"] = draw(P, D)
-    shapes = [(B, T, V, D), (B, T, D), (B, T, D), (B, T, P)]
+    if rng.random() < 0.6:
+        operands |= {"gate": draw(1, D), "gate_bias": draw(1)}
+    shapes = [(B, T, V, D), (B, T, D), (B, T, D), (B, T, P), (B, T, 1)]
     grads = [draw(*shape) if rng.random() < 0.8 else None for shape in shapes]
     if all(grad is None for grad in grads[:3]):
         grads[2] = draw(B, T, D)
@@ -77,16 +79,16 @@ def draw_case(seed: int, dtype: torch.dtype = torch.float32) -> Case:
 def run(case: Case, backend: str, dtype: torch.dtype, **options: Any) -> list[Tensor]:
     """Outputs, then the gradient of every operand."""
     operands = {name: tensor.to(dtype).detach().requires_grad_() for name, tensor in case.operands.items()}
-    all_operands = {"v": None, "beta": None, "read": None, "heads": None, **operands}
+    all_operands = {"v": None, "beta": None, "read": None, **operands}
     out = stream_step(**all_operands, erase=case.erase, backend=backend, **options)
     assert (out.state.dtype, out.x.dtype, out.c.dtype) == (dtype,) * 3
-    pairs = [(o, g.to(o.dtype)) for o, g in zip(out[:4], case.grads, strict=True) if o is not None and g is not None]
+    pairs = [(o, g.to(o.dtype)) for o, g in zip(out[:5], case.grads, strict=True) if o is not None and g is not None]
     gradients = torch.autograd.grad(
         [o for o, _ in pairs], list(operands.values()), [g for _, g in pairs], materialize_grads=True
     )
     for operand, gradient in zip(operands.values(), gradients, strict=True):
         assert gradient.dtype == operand.dtype
-    return [*(o for o in out[:4] if o is not None), *gradients]
+    return [*(o for o in out[:5] if o is not None), *gradients]
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -127,15 +129,14 @@ def test_the_eager_backward_is_the_derivative(shape: tuple[int, ...], erase: boo
         return torch.randn(*size, generator=generator, dtype=torch.float64, requires_grad=True)
 
     beta = torch.full((B, T, 1), logit, dtype=torch.float64).sigmoid().mul(2).requires_grad_()
-    read = draw(S, V, D) if S else None
 
     def step(*operands: Tensor) -> tuple[Tensor, ...]:
-        state, k, v, beta, gain, heads, *rest = operands
-        out = stream_step(state, k, v, beta, rest[0] if rest else None, gain, heads, erase=erase, backend="eager")
-        return tuple(o for o in out[:4] if o is not None)
+        state, k, v, beta, *weights, read = operands
+        out = stream_step(state, k, v, beta, read if S else None, *weights, erase=erase, backend="eager")
+        return tuple(o for o in out[:5] if o is not None)
 
-    operands = [draw(B, T, V, D), draw(B, T, D), draw(B, T, V), beta, draw(D), draw(2, D)]
-    assert torch.autograd.gradcheck(step, [*operands, *([read] if read is not None else [])], atol=1e-7, rtol=1e-5)
+    operands = [draw(B, T, V, D), draw(B, T, D), draw(B, T, V), beta, draw(D), draw(2, D), draw(1, D), draw(1)]
+    assert torch.autograd.gradcheck(step, [*operands, draw(max(S, 1), V, D)], atol=1e-7, rtol=1e-5)
 
 
 @pytest.mark.parametrize("backend", NAMES)
@@ -160,15 +161,15 @@ def test_any_direction_is_a_direction(backend: str, entry: float) -> None:
 
 
 def chain(backend: str, keep: bool, operands: dict[str, Tensor], num_steps: int = 5) -> Tensor:
-    """Several steps, each taking its direction from the c of the one before; only the last keeps its state."""
-    state, k, carry = operands["state"], operands["k"], None
+    """Several steps, each taking its direction and gate from the one before; only the last keeps its state."""
+    state, k, beta, carry = operands["state"], operands["k"], operands["beta"], None
     total = torch.zeros(())
     for index in range(num_steps):
         out = stream_step(
-            state, k, operands["v"], operands["beta"], operands["read"], operands["gain"], operands["heads"],
-            carry=carry, keep=keep or index == num_steps - 1, backend=backend,
+            state, k, operands["v"], beta, operands["read"], operands["gain"], operands["heads"],
+            operands["gate"], operands["gate_bias"], carry=carry, keep=keep or index == num_steps - 1, backend=backend,
         )  # fmt: skip
-        state, k, carry = out.state, out.c, out.carry
+        state, k, beta, carry = out.state, out.c, out.gates, out.carry
         assert out.scores is not None
         total = total + out.scores.square().sum()
     return total + state.square().sum()
@@ -183,6 +184,8 @@ def chain_operands(dtype: torch.dtype = torch.float32, S: int = 1) -> dict[str, 
         "read": (S, 4, 16),
         "gain": (16,),
         "heads": (5, 16),
+        "gate": (1, 16),
+        "gate_bias": (1,),
     }
     operands = {name: torch.randn(shape, generator=generator).to(dtype) for name, shape in shapes.items()}
     operands["beta"] = torch.rand(2, 6, 1, generator=generator) * 2
@@ -281,7 +284,7 @@ def test_autocast_does_not_reach_inside(backend: str) -> None:
     expected = stream_step(**operands, backend=backend)
     with torch.autocast("cpu", torch.bfloat16):
         found = stream_step(**operands, backend=backend)
-    for actual, wanted in zip(found[:4], expected[:4], strict=True):
+    for actual, wanted in zip(found[:5], expected[:5], strict=True):
         assert actual.equal(wanted)
 
 
@@ -296,6 +299,8 @@ def test_its_parts_are_the_operators_of_their_names() -> None:
     assert torch.allclose(out.x, x, atol=1e-5)
     assert torch.allclose(out.c, x * (x.square().mean(-1, keepdim=True) + 1e-5).rsqrt() * operands["gain"], atol=1e-5)
     assert torch.allclose(out.scores, out.c @ operands["heads"].mT, atol=1e-4)
+    logits = out.c @ operands["gate"].mT + operands["gate_bias"]
+    assert torch.allclose(out.gates, 2 * logits.sigmoid(), atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -311,6 +316,9 @@ def test_its_parts_are_the_operators_of_their_names() -> None:
         ({"read": torch.zeros(0, 4, 16)}, "read must be"),
         ({"gain": torch.zeros(4)}, r"gain must be \(16,\)"),
         ({"heads": torch.zeros(0, 16)}, "heads must be"),
+        ({"gate": torch.zeros(2, 16)}, r"gate must be \(1, 16\).*\(2, 16\)"),
+        ({"gate_bias": torch.zeros(2)}, r"gate_bias must be \(1,\)"),
+        ({"gate": None}, "gate and gate_bias come together"),
     ],
 )
 def test_what_does_not_fit_is_named(change: dict[str, Tensor | None], message: str) -> None:
@@ -328,7 +336,7 @@ def test_integers_and_unknown_backends_are_refused() -> None:
 
 def test_the_op_keeps_its_promises_to_the_compiler() -> None:
     operands = chain_operands(S=4)
-    tensors = [operands[name] for name in ("state", "k", "v", "beta", "read", "gain", "heads")]
+    tensors = [operands[name] for name in ("state", "k", "v", "beta", "read", "gain", "heads", "gate", "gate_bias")]
     torch.library.opcheck(
         torch.ops.deep_delta.stream_step.default,
         (*tensors, None, True, 1e-6, 1e-5, True, "eager"),
@@ -351,13 +359,14 @@ def test_a_step_in_pieces_is_the_whole_step(
         generator = torch.Generator().manual_seed(S)
         shapes = {"state": (2, 9, V, 33), "k": (2, 9, 33), "v": (2, 9, V), "beta": (2, 9, 1)}
         moving = {name: torch.randn(shape, generator=generator).to(dtype) for name, shape in shapes.items()}
-        read, gain, heads = (torch.randn(shape, generator=generator) for shape in ((S, V, 33), (33,), (5, 33)))
-        whole = stream_step(*moving.values(), read, gain, heads, erase=erase, backend="reference")
+        shapes_of_weights = ((S, V, 33), (33,), (5, 33), (1, 33), (1,))
+        weights = [torch.randn(shape, generator=generator) for shape in shapes_of_weights]
+        whole = stream_step(*moving.values(), *weights, erase=erase, backend="reference")
         late, made = None, []
         for piece in zip(*(tensor.split(pieces, 1) for tensor in moving.values()), strict=True):
-            out, late = continue_step(*piece, read, gain, heads, late, erase=erase)
+            out, late = continue_step(*piece, *weights, late, erase=erase)
             made.append(out)
-        for name in ("state", "x", "c", "scores"):
+        for name in ("state", "x", "c", "scores", "gates"):
             parts = torch.cat([getattr(out, name) for out in made], 1)
             assert relative_error(parts, getattr(whole, name)) < TOLERANCE[dtype, "native"], name
 
@@ -366,7 +375,7 @@ def test_what_does_not_continue_is_named() -> None:
     step = (torch.randn(2, 1, 3, 8), torch.randn(2, 1, 8), torch.randn(2, 1, 3), torch.ones(2, 1, 1))
     read, gain = torch.randn(4, 3, 8), torch.ones(8)
     with pytest.raises(ValueError, match=r"late must be \(2, 3, 8\) beside read \(4, 3, 8\), got \(2, 4, 8\)"):
-        continue_step(*step, read, gain, None, torch.zeros(2, 4, 8))
+        continue_step(*step, read, gain, None, None, None, torch.zeros(2, 4, 8))
 
 
 @pytest.mark.parametrize("backend", HAND_WRITTEN)
@@ -374,7 +383,7 @@ def test_without_a_gradient_to_come_the_result_is_the_same(backend: str) -> None
     available(backend, torch.float32)
     for seed in range(20):
         case = draw_case(seed)
-        operands = {"v": None, "beta": None, "read": None, "heads": None}
+        operands = {"v": None, "beta": None, "read": None}
         operands |= {name: tensor.float().requires_grad_() for name, tensor in case.operands.items()}
         tracked = stream_step(**operands, erase=case.erase, backend=backend)
         with torch.no_grad():

@@ -161,7 +161,12 @@ ODD_SHAPES = [
 ]
 NORM_EPS = 0.1  # keeps the norm from magnifying what rounding does to reads near zero
 KINDS = ["delta", "write_only", "additive"]
-NAMES = ("state", "k", "v", "beta", "read", "gain", "heads")
+NAMES = ("state", "k", "v", "beta", "read", "gain", "heads", "gate", "gate_bias")
+
+
+def gateless(shape: StepShape) -> bool:
+    """Every third number of heads goes without a gate."""
+    return shape.P % 3 == 0
 
 
 def draw_step(shape: StepShape, kind: str, dtype: torch.dtype, seed: int = 0) -> list[Tensor | None]:
@@ -181,6 +186,7 @@ def draw_step(shape: StepShape, kind: str, dtype: torch.dtype, seed: int = 0) ->
         normal(S, V, D).float() if S else None,
         1 + 0.1 * normal(D).float(),
         normal(P, D).float() if P else None,
+        *((None, None) if gateless(shape) else (normal(1, D).float(), normal(1).float())),
     ]
 
 
@@ -200,7 +206,7 @@ def run_step(
 
 
 def check_step(
-    shape: StepShape, kind: str, dtype: torch.dtype, which: tuple[str, ...] = ("state", "x", "c", "scores")
+    shape: StepShape, kind: str, dtype: torch.dtype, which: tuple[str, ...] = ("state", "x", "c", "scores", "gates")
 ) -> None:
     if kind == "additive":
         shape = shape._replace(V=1)
@@ -242,7 +248,7 @@ def test_the_step_and_every_gradient_in_odd_shapes(
         check_step(shape, kind, dtype)
 
 
-@pytest.mark.parametrize("which", [("state",), ("x",), ("c",), ("scores",), ("c", "scores")], ids="+".join)
+@pytest.mark.parametrize("which", [("state",), ("x",), ("c",), ("scores",), ("gates",), ("c", "scores")], ids="+".join)
 def test_a_gradient_from_some_outputs_only(which: tuple[str, ...]) -> None:
     check_step(SHAPES[5], "delta", torch.float32, which)
 
@@ -252,7 +258,7 @@ def test_any_size_of_direction_in_a_step(size: float) -> None:
     operands = draw_step(SHAPES[2], "delta", torch.float32)
     assert operands[1] is not None
     operands[1] = operands[1] * size
-    which = ("state", "c", "scores")
+    which = ("state", "c", "scores", "gates")
     actual = run_step([None if one is None else one.to(DEVICE) for one in operands], "delta", "triton", which)
     expected = run_step([None if one is None else one.double() for one in operands], "delta", "reference", which)
     for name, value in expected.items():
@@ -287,7 +293,7 @@ def test_a_chain_of_steps_with_rebuilt_states(kind: str, taps: int) -> None:
 @pytest.mark.usefixtures("short_tiles")
 def test_equal_inputs_give_equal_bits() -> None:
     operands = [None if one is None else one.to(DEVICE) for one in draw_step(SHAPES[6], "delta", torch.bfloat16)]
-    first, second = (run_step(operands, "delta", "triton", ("state", "x", "c", "scores")) for _ in range(2))
+    first, second = (run_step(operands, "delta", "triton", ("state", "x", "c", "scores", "gates")) for _ in range(2))
     for name, value in first.items():
         assert torch.equal(value, second[name]), name
 
@@ -299,7 +305,7 @@ def test_a_token_sees_nothing_of_those_after_it() -> None:
     assert operands[0] is not None
     operands[0][:, 2:] += 1.0
     after = stream_step(*operands, backend="triton")
-    for a, b in zip(before[:4], after[:4], strict=True):
+    for a, b in zip(before[:5], after[:5], strict=True):
         assert torch.equal(a[:, :2], b[:, :2])
         assert not torch.equal(a[:, 2:], b[:, 2:])
 
@@ -312,7 +318,7 @@ def test_strided_operands_and_expanded_gradients() -> None:
     for operands in (plain, strided):
         leaves = [one.detach().requires_grad_() for one in operands]
         out = stream_step(*leaves, backend="triton")
-        found.append(torch.autograd.grad(sum(one.sum() for one in out[:4]), leaves))
+        found.append(torch.autograd.grad(sum(one.sum() for one in out[:5]), leaves))
     assert not strided[0].is_contiguous()
     for a, b in zip(*found, strict=True):
         assert torch.equal(a, b)

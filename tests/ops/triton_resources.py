@@ -111,15 +111,17 @@ def stream_step_launches(dtype: torch.dtype, width: int, channels: int, taps: in
     v = None if is_additive else torch.empty(2, 64, channels)
     beta = None if is_additive else torch.empty(2, 64, 1)
     read = torch.empty(taps, channels, width) if taps else None
-    heads = None if is_additive else torch.empty(channels + 1, width)
-    step = arguments.check_step(state, k, v, beta, read, torch.empty(width), heads, kind == "delta", 1e-6, 1e-5)
+    heads = None if is_additive else torch.empty(channels, width)
+    gate = (None, None) if is_additive else (torch.empty(1, width), torch.empty(1))
+    step = arguments.check_step(state, k, v, beta, read, torch.empty(width), heads, *gate, kind == "delta", 1e-6, 1e-5)
     with captured_launches() as launches:
         made = op.forward(step)
         x = made.x if taps > 1 else None
         saved = contract.Saved(
-            made.state, k, beta, read, step.gain, heads, x, *made[4:], step.erase, False, made.state.dtype
+            made.state, k, beta, read, step.gain, heads, gate[0], x, *made[4:], step.erase, False, made.state.dtype
         )
-        op.backward(saved, made.state, None, made.c, None if heads is None else made.scores)
+        upstream = (made.scores, made.gates) if heads is not None else (None, None)
+        op.backward(saved, contract.Upstream(made.state, None, made.c, *upstream))
     return launches
 
 

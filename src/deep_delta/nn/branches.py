@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -40,10 +41,6 @@ class GateHead(nn.Module):
                 c = torch.tanh(self.hidden(c))
             return 2.0 * torch.sigmoid(self.out(c))
 
-    def activate(self, score: Tensor) -> Tensor:
-        """β from w·c, [..., 1], where that has been computed elsewhere."""
-        return 2.0 * torch.sigmoid(score + self.out.bias)
-
 
 class ValueHead(nn.Module):
     """v = W x (+ b), or the bounded s·σ(W x + b); [..., D] → [..., V]."""
@@ -61,6 +58,14 @@ class ValueHead(nn.Module):
         """v from W x, [..., V], where that has been computed elsewhere."""
         v = scores if self.proj.bias is None else scores + self.proj.bias
         return v if self.scale is None else self.scale * torch.sigmoid(v)
+
+
+class Heads(NamedTuple):
+    """What a boundary may project from c, computing it: the rows of the value [V, D], the row of the gate [1, D] and its bias [1]."""
+
+    value: Tensor | None = None
+    gate: Tensor | None = None
+    gate_bias: Tensor | None = None
 
 
 class ConstantValue(nn.Module):

@@ -7,16 +7,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from deep_delta.nn.branches import Heads
 from deep_delta.nn.short_conv import RowState
 from deep_delta.ops.stream_step.reference import read_on, read_state
 
 
 class BoundaryCache(RowState):
     """What a boundary between sublayers carries while decoding: what the tokens so far add to its next S − 1 reads,
-    [B, S − 1, D]; and its `weights`, put together once: the compressor's, and the rows that its stream projects from c.
+    [B, S − 1, D]; and its `weights`, put together once: the compressor's, and what its stream projects from c.
     """
 
-    weights: tuple[Tensor | None, Tensor | None] | None = None
+    weights: tuple[Tensor | None, Heads] | None = None
 
 
 class Compressor(nn.Module):

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from deep_delta.nn.branches import GateHead, ValueHead
+from deep_delta.nn.branches import GateHead, Heads, ValueHead
 from deep_delta.nn.compress import BoundaryCache, Compressor
 from deep_delta.nn.norm import RMSNorm
 from deep_delta.ops import delta_update, normalize_direction
@@ -40,13 +40,14 @@ class Rewrite(NamedTuple):
 class Reading(NamedTuple):
     """What a sublayer gets to see at its boundary: the compressed state `x` and `c` = norm(x), both [B, T, D].
 
-    `scores` [B, T, P] are the stream's heads on c, where the boundary has computed them already; `value` [B, T, V] is
-    what the sublayer's output will be written with, where reading decides that too.
+    `scores` [B, T, V] and `beta` [B, T, 1] are the stream's `Heads` on c, where the boundary has computed them already;
+    `value` [B, T, V] is what the sublayer's output will be written with, where reading decides that too.
     """
 
     x: Tensor
     c: Tensor
     scores: Tensor | None = None
+    beta: Tensor | None = None
     carry: Tensor | None = None
     value: Tensor | None = None
 
@@ -69,9 +70,9 @@ class ResidualStream(nn.Module):
         """The state after a rewrite. Holds no parameters: any stream of the same kind may write another's proposal."""
         raise NotImplementedError
 
-    def heads(self) -> Tensor | None:
-        """Rows [P, D] that `propose` wants on c; a boundary may compute them in one pass with c itself."""
-        return None
+    def heads(self) -> Heads:
+        """What `propose` wants of c; a boundary may compute it in one pass with c itself."""
+        return Heads()
 
     def step(
         self,
@@ -96,22 +97,20 @@ class ResidualStream(nn.Module):
         options: dict[str, Any] = {"erase": self.erase, "eps": self.eps, "norm_eps": norm.eps}
         if cache is not None and read_SVD is not None and len(read_SVD) > 1:
             out, cache.tensor = continue_step(
-                state_BTVD, direction, value, beta, read_SVD, norm.weight, heads, cache.tensor, **options
+                state_BTVD, direction, value, beta, read_SVD, norm.weight, *heads, cache.tensor, **options
             )
         else:
             keep = last or not self.rebuild
             out = stream_step(
-                state_BTVD, direction, value, beta, read_SVD, norm.weight, heads, carry=carry, keep=keep, **options
+                state_BTVD, direction, value, beta, read_SVD, norm.weight, *heads, carry=carry, keep=keep, **options
             )
-        return out.state, Reading(out.x, out.c, out.scores, out.carry)
+        return out.state, Reading(out.x, out.c, out.scores, out.gates, out.carry)
 
-    def _weights(
-        self, compress: Compressor, cache: BoundaryCache | None, last: bool
-    ) -> tuple[Tensor | None, Tensor | None]:
+    def _weights(self, compress: Compressor, cache: BoundaryCache | None, last: bool) -> tuple[Tensor | None, Heads]:
         """The compressor's and `heads`, which do not change while a text is decoded."""
         if cache is not None and cache.weights is not None and not torch.is_grad_enabled():
             return cache.weights
-        weights = compress.read_weight(), None if last else self.heads()
+        weights = compress.read_weight(), Heads() if last else self.heads()
         if cache is not None and not torch.is_grad_enabled():
             cache.weights = weights
         return weights
@@ -147,37 +146,27 @@ class DeltaStream(ResidualStream):
         self.gate, self.value, self.key = gate, value, key
         self.value_source, self.eps = value_source, eps
 
-    def heads(self) -> Tensor | None:
-        rows = [head.weight for head in (self._value_rows(), self._gate_row()) if head is not None]
-        return torch.cat(rows) if rows else None
+    def heads(self) -> Heads:
+        """The projections that are plain ones and read c."""
+        value, gate = self.value, self.gate
+        rows = row = bias = None
+        if self.value_source == "context" and self.key is None and isinstance(value, ValueHead):
+            rows = value.proj.weight if type(value.proj) is nn.Linear else None
+        if gate.hidden is None and type(gate.out) is nn.Linear:
+            row, bias = gate.out.weight, gate.out.bias
+        return Heads(rows, row, bias)
 
     def propose(self, reading: Reading, h_BTD: Tensor) -> Rewrite:
-        value, key, scores = self.value, self.key, reading.scores
-        if scores is not None and self._gate_row() is not None:
-            beta_BT1 = self.gate.activate(scores[..., -1:])
-        else:
+        value, key, beta_BT1 = self.value, self.key, reading.beta
+        if beta_BT1 is None:
             beta_BT1 = self.gate(reading.c)
-        if scores is not None and (value_rows := self._value_rows()) is not None:
+        if reading.scores is not None:
             assert isinstance(value, ValueHead)
-            value_BTV = value.activate(scores[..., : value_rows.out_features])
+            value_BTV = value.activate(reading.scores)
         else:
             source = {"context": reading.c, "state": reading.x, "branch": h_BTD}[self.value_source]
             value_BTV = value(source if key is None else h_BTD)
         return Rewrite(h_BTD if key is None else key(reading.c), value_BTV, beta_BT1, reading.carry)
-
-    def _value_rows(self) -> nn.Linear | None:
-        """The value's projection, where it is a plain one that reads c."""
-        value = self.value
-        if self.value_source != "context" or not isinstance(value, ValueHead) or self.key is not None:
-            return None
-        proj = value.proj
-        return proj if type(proj) is nn.Linear else None
-
-    def _gate_row(self) -> nn.Linear | None:
-        """The gate's projection, where it is a plain one that reads c."""
-        gate = self.gate
-        out = gate.out
-        return out if gate.hidden is None and type(out) is nn.Linear else None
 
     def write(self, state_BTVD: Tensor, rewrite: Rewrite) -> Tensor:
         assert rewrite.value is not None

@@ -118,11 +118,13 @@ def _step(
     beta: Tensor,
     gain: Tensor,
     heads: Tensor,
+    gate: Tensor,
+    gate_bias: Tensor,
     read: Tensor | None = None,
     **options: Any,
 ) -> tuple[Tensor | None, ...]:
-    """The four results of a boundary step, without what it carries for itself."""
-    return stream_step(state, k, v, beta, read, gain, heads, **options)[:4]
+    """The five results of a boundary step, without what it carries for itself."""
+    return stream_step(state, k, v, beta, read, gain, heads, gate, gate_bias, **options)[:5]
 
 
 def _step_tensors(sizes: Sizes, precision: Precision, device: torch.device) -> dict[str, Tensor]:
@@ -135,7 +137,9 @@ def _step_tensors(sizes: Sizes, precision: Precision, device: torch.device) -> d
         "v": normal(B, T, V, seed=3, **of),
         "beta": gate(B, T, 1, seed=4, **of),
         "gain": 1 + normal(D, seed=5, device=device, scale=0.1),
-        "heads": normal(V + 1, D, seed=6, device=device, scale=D**-0.5),
+        "heads": normal(V, D, seed=6, device=device, scale=D**-0.5),
+        "gate": normal(1, D, seed=8, device=device, scale=D**-0.5),
+        "gate_bias": normal(1, seed=9, device=device),
     }
     return tensors if V == 1 else {**tensors, "read": normal(S, V, D, seed=7, device=device, scale=V**-0.5)}
 

@@ -16,19 +16,23 @@ typedef struct {
     int64_t state_is_bf16; /* state in and out, k, x, c and their gradients */
     int64_t saved_is_bf16; /* the state that backward reads: fp32 where it was rebuilt */
     const void *state, *k;
-    const float *v, *beta, *read, *gain, *head_rows;
+    const float *v, *beta, *read, *gain, *head_rows, *gate, *gate_bias;
     void *x, *c, *new_state;
-    float *scores, *delta, *inverse_norm, *inverse_rms;
+    float *scores, *gates, *delta, *inverse_norm, *inverse_rms;
     /* backward only */
     const void *grad_new_state, *grad_x, *grad_c;
-    const float *grad_scores;
+    const float *grad_scores, *grad_gates;
     void *grad_state, *grad_k;
     float *grad_v, *grad_beta, *rebuilt;
-    double *grad_weights; /* [threads, S·V·D + D + P·D]: read, gain, heads before the gain */
+    double *grad_weights; /* [threads, number_of_weights]: read, gain, heads and gate before the gain, gate's bias */
     /* forward only, [B, S − 1, D]: what earlier tokens add to the first reads, and all tokens to the next ones */
     const float *late;
     float *next_late;
 } Step;
+
+static int64_t number_of_weights(const Step *s) {
+    return (s->taps * s->channels + 1 + s->heads) * s->width + (s->gate ? s->width + 1 : 0);
+}
 
 /* ---- rows of the backward pass ---- */
 
@@ -133,6 +137,7 @@ static void normalize_token(const Step *s, int64_t token, const float *x, float 
     float *c = place(s->c, token, D, bf16, buffer);
     scaled_product(c, inverse, x, s->gain, D);
     for (int64_t p = 0; p < P; p++) s->scores[token * P + p] = dot(c, s->head_rows + p * D, D);
+    if (s->gate) s->gates[token] = 2.0f / (1.0f + expf(-dot(c, s->gate, D) - s->gate_bias[0]));
     finish(s->c, token, D, bf16, c);
     s->inverse_rms[token] = inverse;
 }
@@ -166,18 +171,24 @@ static void forward_range(const Step *s, int64_t begin, int64_t end, float *scra
 /* ---- backward ---- */
 
 /* The gradient of one token's x, from those of c, of the scores and of x itself. The weights' gradients are counted
- * into `grad_gain` and `grad_heads`. */
+ * into `grad_gain`, which the heads', the gate's and its bias's follow. */
 static void pull_read(const Step *s, int64_t token, const float *x, float *pull, float *unit, float *buffer,
-                      float *grad_gain, float *grad_heads) {
-    const int64_t D = s->width, bf16 = s->state_is_bf16;
+                      float *grad_gain) {
+    const int64_t D = s->width, P = s->heads, bf16 = s->state_is_bf16;
+    float *grad_heads = grad_gain + D, *grad_gate = grad_heads + P * D;
     const float rms = s->inverse_rms[token];
     scaled(unit, rms, x, D);
     if (s->grad_c)
         memcpy(pull, load(s->grad_c, token, D, bf16, buffer), (size_t)D * sizeof(float));
     else
         memset(pull, 0, (size_t)D * sizeof(float));
-    for (int64_t p = 0; s->grad_scores && p < s->heads; p++)
-        pull_head(pull, grad_heads + p * D, s->grad_scores[token * s->heads + p], s->head_rows + p * D, unit, D);
+    for (int64_t p = 0; s->grad_scores && p < P; p++)
+        pull_head(pull, grad_heads + p * D, s->grad_scores[token * P + p], s->head_rows + p * D, unit, D);
+    if (s->grad_gates) {
+        const float gate = s->gates[token], logit = s->grad_gates[token] * gate * (1.0f - 0.5f * gate);
+        pull_head(pull, grad_gate, logit, s->gate, unit, D);
+        grad_gate[D] += logit;
+    }
     project(pull, rms, pull_gain(pull, grad_gain, s->gain, unit, D) / (float)D, unit, D);
     if (s->grad_x) add_scaled(pull, 1.0f, load(s->grad_x, token, D, bf16, buffer), D);
 }
@@ -215,7 +226,7 @@ static void pull_write(const Step *s, int64_t token, const float *rows, float *p
 
 static void backward_range(const Step *s, int64_t begin, int64_t end, double *totals, float *scratch) {
     const int64_t V = s->channels, D = s->width, S = s->taps, T = s->time, bf16 = s->state_is_bf16;
-    const int64_t weights = (S * V + 1 + s->heads) * D;
+    const int64_t weights = number_of_weights(s);
     float *partial = scratch, *others = partial + weights, *scratch_pull = others + weights;
     float *unit = scratch_pull + V * D, *grad_k = unit + D, *buffer = grad_k + D;
     float *x_buffer = buffer + D, *state = x_buffer + D, *zeros = state + V * D, *ring = zeros + D;
@@ -226,7 +237,7 @@ static void backward_range(const Step *s, int64_t begin, int64_t end, double *to
         if (S > 1 && (token == end - 1 || t == T - 1))
             for (int64_t ahead = T - 1 - t < S - 1 ? T - 1 - t : S - 1; ahead > 0; ahead--) /* not this thread's own */
                 pull_read(s, token + ahead, load(s->x, token + ahead, D, bf16, x_buffer),
-                          ring + ((t + ahead) % S) * D, unit, buffer, others, others + D);
+                          ring + ((t + ahead) % S) * D, unit, buffer, others);
         for (int64_t v = 0; s->saved_is_bf16 && v < V; v++) load(s->new_state, token * V + v, D, 1, state + v * D);
         const float *rows = s->saved_is_bf16 ? state : (const float *)s->new_state + token * V * D, *x = rows;
         if (S == 1) {
@@ -237,7 +248,7 @@ static void backward_range(const Step *s, int64_t begin, int64_t end, double *to
             x = load(s->x, token, D, bf16, x_buffer);
         }
         float *late = ring + (S ? t % S : 0) * D, *pull = place(s->grad_state, token * V, D, bf16, scratch_pull);
-        pull_read(s, token, x, late, unit, buffer, partial + S * V * D, partial + (S * V + 1) * D);
+        pull_read(s, token, x, late, unit, buffer, partial + S * V * D);
         for (int64_t v = 0; v < V; v++) {
             const float *base = zeros;
             if (s->grad_new_state) base = load(s->grad_new_state, token * V + v, D, bf16, buffer);
@@ -260,8 +271,8 @@ static void backward_range(const Step *s, int64_t begin, int64_t end, double *to
 /* ---- the two entries; 0, or 1 where memory for the scratch rows is not to be had ---- */
 
 static int over_tokens(const Step *s, int is_backward) {
-    const int64_t V = s->channels, D = s->width, S = s->taps, P = s->heads, tokens = s->batch * s->time;
-    const int64_t weights = S * V * D + D + P * D, floats = 2 * weights + (2 * V + 6 + S) * D;
+    const int64_t V = s->channels, D = s->width, S = s->taps, tokens = s->batch * s->time;
+    const int64_t weights = number_of_weights(s), floats = 2 * weights + (2 * V + 6 + S) * D;
     int64_t threads = s->threads < tokens ? s->threads : tokens;
     int failed = 0;
 #ifdef _OPENMP

@@ -63,6 +63,8 @@ def stream_step(
     read: Tensor | None,
     gain: Tensor,
     heads: Tensor | None = None,
+    gate: Tensor | None = None,
+    gate_bias: Tensor | None = None,
     *,
     erase: bool = True,
     eps: float = 1e-6,
@@ -76,7 +78,7 @@ def stream_step(
         X' = X + β k (vᵀ − kᵀX)        k = k̃ / √(Σk̃² + ε²)      (DDL, arXiv 2601.00417, Eq. 2.2)
         x  = Σ_s Σ_v read[s, v] ⊙ X'[t − (S − 1) + s, v]
         c  = gain ⊙ x / √(mean x² + ε_norm)
-        scores = heads c
+        scores = heads c            gates = 2σ(gate c + gate_bias)
 
     Args:
         state: X, channel-major, [B, T, V, D].
@@ -85,7 +87,8 @@ def stream_step(
         beta: the gate, [B, T, 1].
         read: how the state is read, [S, V, D]: S = 1 is `channel_conv`, more taps are `token_conv`. None for V = 1.
         gain: of the RMSNorm, [D].
-        heads: rows that are projected from c, [P, D]: the next sublayer's value and gate. None for none.
+        heads: rows that are projected from c, [P, D]: the next sublayer's value. None for none.
+        gate, gate_bias: of the next sublayer's β, [1, D] and [1]. None for none.
         erase: false writes β k vᵀ and erases nothing (the matched control).
         eps, norm_eps: of the direction and of the RMSNorm.
         keep: false does not keep the new state for backward: it is rebuilt from the next one, X = X' − β k δᵀ, which
@@ -96,13 +99,14 @@ def stream_step(
     Everything is computed in fp32 at least; the reading takes the new state as it was rounded to the state's dtype.
 
     Returns:
-        `StepOutput(state, x, c, scores, carry)`: [B, T, V, D], [B, T, D], [B, T, D], [B, T, P] or None.
+        `StepOutput(state, x, c, scores, gates, carry)`: [B, T, V, D], [B, T, D], [B, T, D], [B, T, P] or None,
+        [B, T, 1] or None.
 
     Raises:
         ValueError: shapes do not fit; the message names them.
         BackendError: the backend is unknown or cannot run here; the message says why.
     """
-    step = check_step(state, k, v, beta, read, gain, heads, erase, eps, norm_eps)
+    step = check_step(state, k, v, beta, read, gain, heads, gate, gate_bias, erase, eps, norm_eps)
     rebuilds = not keep or carry is not None
     if backend == "auto" and rebuilds and torch.compiler.is_compiling():
         backend = "triton" if state.is_cuda else "eager"  # the definition would let Inductor store every state

@@ -20,6 +20,8 @@ class StepArguments(NamedTuple):
     read: Tensor | None
     gain: Tensor
     heads: Tensor | None
+    gate: Tensor | None
+    gate_bias: Tensor | None
     erase: bool
     eps: float
     norm_eps: float
@@ -28,7 +30,8 @@ class StepArguments(NamedTuple):
 
 
 class StepOutput(NamedTuple):
-    """state [B, T, V, D], x and c [B, T, D] in the state's dtype; scores [B, T, P] in fp32 at least.
+    """state [B, T, V, D], x and c [B, T, D] in the state's dtype; scores [B, T, P] and gates [B, T, 1] in fp32 at
+    least.
 
     `carry` is not data: it leads the state backward to the step before when states are rebuilt instead of stored.
     """
@@ -37,6 +40,7 @@ class StepOutput(NamedTuple):
     x: Tensor
     c: Tensor
     scores: Tensor | None
+    gates: Tensor | None
     carry: Tensor | None = None
 
 
@@ -48,6 +52,8 @@ def check_step(
     read: Tensor | None,
     gain: Tensor,
     heads: Tensor | None,
+    gate: Tensor | None,
+    gate_bias: Tensor | None,
     erase: bool,
     eps: float,
     norm_eps: float,
@@ -57,6 +63,8 @@ def check_step(
         raise ValueError(f"state must be [B, T, V, D] with no empty axis, got {tuple(state.shape)}")
     if (v is None) != (beta is None):
         raise ValueError("v and beta come together, or both are None for an additive step")
+    if (gate is None) != (gate_bias is None):
+        raise ValueError("gate and gate_bias come together, or both are None")
     B, T, channels, width = state.shape
     dtype = torch.float32
     for name, tensor, shape in (
@@ -67,6 +75,8 @@ def check_step(
         ("gain", gain, (width,)),
         ("read", read, None),
         ("heads", heads, None),
+        ("gate", gate, (1, width)),
+        ("gate_bias", gate_bias, (1,)),
     ):
         if tensor is None:
             continue
@@ -86,4 +96,4 @@ def check_step(
         raise ValueError(f"read must be [S, {channels}, {width}] with S ≥ 1, got {tuple(read.shape)}")
     if heads is not None and (heads.ndim != 2 or heads.shape[1] != width or not len(heads)):
         raise ValueError(f"heads must be [P, {width}] with P ≥ 1, got {tuple(heads.shape)}")
-    return StepArguments(state, k, v, beta, read, gain, heads, erase, eps, norm_eps, dtype)
+    return StepArguments(state, k, v, beta, read, gain, heads, gate, gate_bias, erase, eps, norm_eps, dtype)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from deep_delta.ops.stream_step import eager
 from deep_delta.ops.stream_step.arguments import StepArguments
-from deep_delta.ops.stream_step.op import Forward, Gradients, Kernels, Saved
+from deep_delta.ops.stream_step.op import Forward, Gradients, Kernels, Saved, Upstream
 
 Operands = TypeVar("Operands", StepArguments, Saved)
 
@@ -36,8 +36,8 @@ def _forward(step: StepArguments) -> Forward:
     return _region(eager.forward)(_detached(step))
 
 
-def _backward(saved: Saved, *grads: Tensor | None) -> Gradients:
-    return _region(eager.backward)(_detached(saved), *grads)
+def _backward(saved: Saved, upstream: Upstream) -> Gradients:
+    return _region(eager.backward)(_detached(saved), upstream)
 
 
 def _detached(operands: Operands) -> Operands:

@@ -12,6 +12,7 @@ from deep_delta.ops.native import unavailable
 from deep_delta.ops.plain import wants_plain, without_autocast
 from deep_delta.ops.stream_step import native, reference
 from deep_delta.ops.stream_step.arguments import StepArguments, StepOutput, check_step
+from deep_delta.ops.stream_step.op import output
 
 
 def continue_step(
@@ -22,6 +23,8 @@ def continue_step(
     read: Tensor,
     gain: Tensor,
     heads: Tensor | None,
+    gate: Tensor | None,
+    gate_bias: Tensor | None,
     late: Tensor | None,
     *,
     erase: bool = True,
@@ -38,7 +41,7 @@ def continue_step(
     Raises:
         ValueError: shapes do not fit; the message names them.
     """
-    step = check_step(state, k, v, beta, read, gain, heads, erase, eps, norm_eps)
+    step = check_step(state, k, v, beta, read, gain, heads, gate, gate_bias, erase, eps, norm_eps)
     expected = (state.shape[0], len(read) - 1, state.shape[-1])
     if late is not None and late.shape != expected:
         raise ValueError(f"late must be {expected} beside read {tuple(read.shape)}, got {tuple(late.shape)}")
@@ -46,13 +49,12 @@ def continue_step(
         with without_autocast(state.device.type):
             return _plain(step, read, late)
     next_late = torch.empty(expected)
-    made = native.forward(step, late, next_late)
-    return StepOutput(made.state, made.x, made.c, None if heads is None else made.scores), next_late
+    return output(step, *native.forward(step, late, next_late)[:5]), next_late
 
 
 def _plain(step: StepArguments, read: Tensor, late: Tensor | None) -> tuple[StepOutput, Tensor]:
     state = reference.write(step)
     x_BTD, next_late = reference.read_on(state.to(step.dtype), read, late)
     c_BTD = F.rms_norm(x_BTD, x_BTD.shape[-1:], step.gain.to(step.dtype), step.norm_eps)
-    scores = None if step.heads is None else F.linear(c_BTD, step.heads.to(step.dtype))
-    return StepOutput(state, x_BTD.to(state.dtype), c_BTD.to(state.dtype), scores), next_late
+    out = StepOutput(state, x_BTD.to(state.dtype), c_BTD.to(state.dtype), *reference.project(step, c_BTD))
+    return out, next_late

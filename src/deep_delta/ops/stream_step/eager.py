@@ -5,13 +5,12 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from deep_delta.ops.direction import inverse_norm
 from deep_delta.ops.stream_step.arguments import StepArguments
-from deep_delta.ops.stream_step.op import Forward, Gradients, Kernels, Saved
-from deep_delta.ops.stream_step.reference import read_state
+from deep_delta.ops.stream_step.op import Forward, Gradients, Kernels, Saved, Upstream
+from deep_delta.ops.stream_step.reference import project, read_state
 
 
 def forward(step: StepArguments) -> Forward:
@@ -29,20 +28,18 @@ def forward(step: StepArguments) -> Forward:
     x = read_state(made.to(dtype), step.read)
     inverse_rms = (x.square().mean(-1, keepdim=True) + step.norm_eps).rsqrt()
     c = x * inverse_rms * step.gain.to(dtype)
-    scores = c.new_empty(0) if step.heads is None else F.linear(c, step.heads.to(dtype))
+    scores, gates = (c.new_empty(0) if one is None else one.contiguous() for one in project(step, c))
     read = made.new_empty(0) if step.read is None else x.to(made.dtype)
-    return Forward(made, read, c.to(made.dtype), scores, delta, inverse, inverse_rms)
+    return Forward(made, read, c.to(made.dtype), scores, gates, delta, inverse, inverse_rms)
 
 
-def backward(
-    saved: Saved, grad_state: Tensor | None, grad_x: Tensor | None, grad_c: Tensor | None, grad_scores: Tensor | None
-) -> Gradients:
+def backward(saved: Saved, upstream: Upstream) -> Gradients:
     dtype = saved.inverse_rms.dtype
     state = saved.state.to(dtype)
-    pull_D, grad_gain, grad_heads = _through_norm(saved, state, grad_x, grad_c, grad_scores)
+    pull_D, *grad_weights = _through_norm(saved, state, upstream)
     pull_VD, grad_read = _through_read(saved.read, state, pull_D)
-    if grad_state is not None:
-        pull_VD = pull_VD + grad_state
+    if upstream.state is not None:
+        pull_VD = pull_VD + upstream.state
     if saved.beta is None:
         rebuilt = state - saved.k.to(dtype).unsqueeze(-2) if saved.rebuild else state.new_empty(0)
         grad_k, grad_v, grad_beta = pull_VD.squeeze(-2).clone(), state.new_empty(0), state.new_empty(0)
@@ -61,8 +58,7 @@ def backward(
         step_V1 = (beta * delta).unsqueeze(-1)
         rebuilt = torch.addcmul(state, step_V1, k_1D, value=-1) if saved.rebuild else state.new_empty(0)
     return Gradients(
-        pull_VD.to(saved.dtype), within(grad_k, saved.k.dtype), grad_v, grad_beta, grad_read, grad_gain, grad_heads,
-        rebuilt,
+        pull_VD.to(saved.dtype), within(grad_k, saved.k.dtype), grad_v, grad_beta, grad_read, *grad_weights, rebuilt,
     )  # fmt: skip
 
 
@@ -71,25 +67,26 @@ def within(grad: Tensor, dtype: torch.dtype) -> Tensor:
     return (grad.clamp(-65504.0, 65504.0) if dtype == torch.float16 else grad).to(dtype)
 
 
-def _through_norm(
-    saved: Saved, state: Tensor, grad_x: Tensor | None, grad_c: Tensor | None, grad_scores: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """From the gradients of x, c and the scores to those of x (whole), of the gain and of the heads."""
-    dtype, grad_heads = state.dtype, state.new_empty(0)
+def _through_norm(saved: Saved, state: Tensor, upstream: Upstream) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """From the gradients of x, c, the scores and the gates to those of x (whole), gain, heads, gate and its bias."""
+    dtype = state.dtype
     x = read_state(state, saved.read) if saved.x is None else saved.x.to(dtype)
     gain, rms = saved.gain.to(dtype), saved.inverse_rms
     unit = x * rms
-    pull = torch.zeros_like(x) if grad_c is None else grad_c.to(dtype)
-    if saved.heads is not None:
-        grad_heads = torch.zeros_like(saved.heads, dtype=dtype)
-        if grad_scores is not None:
-            grad_scores = grad_scores.to(dtype)
-            pull = pull + grad_scores @ saved.heads.to(dtype)
-            grad_heads = (grad_scores.flatten(0, 1).mT @ unit.flatten(0, 1)) * gain
+    pull = torch.zeros_like(x) if upstream.c is None else upstream.c.to(dtype)
+    logit = None if upstream.gates is None else upstream.gates.to(dtype) * saved.gates * (1 - saved.gates / 2)
+    grads = []
+    for rows, grad in ((saved.heads, upstream.scores), (saved.gate, logit)):
+        if rows is None or grad is None:
+            grads.append(state.new_zeros(0 if rows is None else rows.shape))
+        else:
+            pull = pull + grad.to(dtype) @ rows.to(dtype)
+            grads.append((grad.to(dtype).flatten(0, 1).mT @ unit.flatten(0, 1)) * gain)
+    grad_bias = state.new_zeros(0 if saved.gate is None else 1) if logit is None else logit.sum().view(1)
     grad_gain = (pull * unit).sum((0, 1))
     pull = pull * gain
     pull = torch.addcmul(pull, unit, (pull * unit).mean(-1, keepdim=True), value=-1) * rms
-    return pull if grad_x is None else pull + grad_x, grad_gain, grad_heads
+    return pull if upstream.x is None else pull + upstream.x, grad_gain, *grads, grad_bias
 
 
 def _through_read(read: Tensor | None, state: Tensor, pull_D: Tensor) -> tuple[Tensor, Tensor]:

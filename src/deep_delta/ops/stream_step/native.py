@@ -11,13 +11,13 @@ from torch import Tensor
 
 from deep_delta.ops.native import call, rows, threads
 from deep_delta.ops.stream_step.arguments import StepArguments
-from deep_delta.ops.stream_step.op import Forward, Gradients, Kernels, Saved
+from deep_delta.ops.stream_step.op import Forward, Gradients, Kernels, Saved, Upstream
 
 _INTEGERS = ("batch", "time", "channels", "width", "taps", "heads", "kind", "threads")
 _POINTERS = (
-    "state", "k", "v", "beta", "read", "gain", "head_rows", "x", "c", "new_state",
-    "scores", "delta", "inverse_norm", "inverse_rms",
-    "grad_new_state", "grad_x", "grad_c", "grad_scores",
+    "state", "k", "v", "beta", "read", "gain", "head_rows", "gate", "gate_bias", "x", "c", "new_state",
+    "scores", "gates", "delta", "inverse_norm", "inverse_rms",
+    "grad_new_state", "grad_x", "grad_c", "grad_scores", "grad_gates",
     "grad_state", "grad_k", "grad_v", "grad_beta", "rebuilt", "grad_weights", "late", "next_late",
 )  # fmt: skip
 
@@ -47,6 +47,7 @@ def forward(step: StepArguments, late: Tensor | None = None, next_late: Tensor |
         torch.empty(0 if step.read is None else (B, T, D), dtype=dtype),
         torch.empty((B, T, D), dtype=dtype),
         torch.empty((B, T, P) if P else 0),
+        torch.empty(0 if step.gate is None else (B, T, 1)),
         torch.empty(0 if additive else (B, T, V)),
         torch.empty(0 if additive else (B, T, 1)),
         torch.empty((B, T, 1)),
@@ -58,23 +59,22 @@ def forward(step: StepArguments, late: Tensor | None = None, next_late: Tensor |
             threads(B * T), step.eps, step.norm_eps, dtype == torch.bfloat16,
         ),
         state=rows(state, dtype), k=rows(step.k, dtype), v=rows(step.v), beta=rows(step.beta),
-        read=rows(step.read), gain=rows(step.gain), head_rows=rows(step.heads),
-        x=out.x, c=out.c, new_state=out.state, scores=out.scores,
+        read=rows(step.read), gain=rows(step.gain), head_rows=rows(step.heads), gate=rows(step.gate),
+        gate_bias=rows(step.gate_bias), x=out.x, c=out.c, new_state=out.state, scores=out.scores, gates=out.gates,
         delta=out.delta, inverse_norm=out.inverse_norm, inverse_rms=out.inverse_rms,
         late=rows(late), next_late=next_late,
     )  # fmt: skip
     return out
 
 
-def backward(
-    saved: Saved, grad_state: Tensor | None, grad_x: Tensor | None, grad_c: Tensor | None, grad_scores: Tensor | None
-) -> Gradients:
+def backward(saved: Saved, upstream: Upstream) -> Gradients:
     B, T, V, D = saved.state.shape
     S = 0 if saved.read is None else len(saved.read)
     P = 0 if saved.heads is None else len(saved.heads)
     num_threads = threads(B * T)
     additive, dtype = saved.beta is None, saved.dtype
-    weights = torch.zeros(num_threads, (S * V + 1 + P) * D, dtype=torch.float64)
+    sizes = (S * V * D, D, P * D, *((0, 0) if saved.gate is None else (D, 1)))
+    weights = torch.zeros(num_threads, sum(sizes), dtype=torch.float64)
     state, k = torch.empty((B, T, V, D), dtype=dtype), torch.empty((B, T, D), dtype=dtype)
     v, beta = torch.empty(0 if additive else (B, T, V)), torch.empty(0 if additive else (B, T, 1))
     rebuilt = torch.empty((B, T, V, D) if saved.rebuild else 0)
@@ -85,14 +85,14 @@ def backward(
             num_threads, 0.0, 0.0, dtype == torch.bfloat16, saved.state.dtype == torch.bfloat16,
         ),
         new_state=rows(saved.state, saved.state.dtype), k=rows(saved.k, dtype), beta=rows(saved.beta),
-        read=rows(saved.read), gain=rows(saved.gain), head_rows=rows(saved.heads), x=rows(saved.x, dtype),
+        read=rows(saved.read), gain=rows(saved.gain), head_rows=rows(saved.heads), gate=rows(saved.gate),
+        x=rows(saved.x, dtype), gates=saved.gates,
         delta=saved.delta, inverse_norm=saved.inverse_norm, inverse_rms=saved.inverse_rms,
-        grad_new_state=rows(grad_state, dtype), grad_x=rows(grad_x, dtype), grad_c=rows(grad_c, dtype),
-        grad_scores=rows(grad_scores),
+        grad_new_state=rows(upstream.state, dtype), grad_x=rows(upstream.x, dtype), grad_c=rows(upstream.c, dtype),
+        grad_scores=rows(upstream.scores), grad_gates=rows(upstream.gates),
         grad_state=state, grad_k=k, grad_v=v, grad_beta=beta, rebuilt=rebuilt, grad_weights=weights,
     )  # fmt: skip
-    total = weights.sum(0).float()
-    read, gain, heads = total[: S * V * D], total[S * V * D : (S * V + 1) * D], total[(S * V + 1) * D :]
+    read, gain, heads, gate, gate_bias = weights.sum(0).float().split(sizes)
     return Gradients(
         state,
         k.to(saved.k.dtype),
@@ -101,6 +101,8 @@ def backward(
         read.view(S, V, D).clone() if S else torch.empty(0),
         gain.clone(),
         heads.view(P, D) * saved.gain.float() if P else torch.empty(0),
+        torch.empty(0) if saved.gate is None else gate.view(1, D) * saved.gain.float(),
+        gate_bias.clone(),
         rebuilt,
     )
 

@@ -23,13 +23,14 @@ from deep_delta.ops.stream_step.arguments import StepArguments, StepOutput
 class Forward(NamedTuple):
     """What a forward kernel returns; the last three are kept for its backward.
 
-    Where nothing is read or projected, x and scores have no elements; delta and inverse_norm have none when additive.
+    Where nothing is read or projected, x, scores and gates have no elements; delta and inverse_norm have none when additive.
     """
 
     state: Tensor
     x: Tensor
     c: Tensor
     scores: Tensor
+    gates: Tensor
     delta: Tensor
     """δ = v − kᵀX (v where nothing is erased), [B, T, V]."""
     inverse_norm: Tensor
@@ -47,8 +48,10 @@ class Saved(NamedTuple):
     read: Tensor | None
     gain: Tensor
     heads: Tensor | None
+    gate: Tensor | None
     x: Tensor | None
     """Kept only where a read reaches over several tokens; otherwise it follows from `state`."""
+    gates: Tensor
     delta: Tensor
     inverse_norm: Tensor
     inverse_rms: Tensor
@@ -57,6 +60,16 @@ class Saved(NamedTuple):
     """Return the state before the step as well."""
     dtype: torch.dtype
     """Of the state, as it was given; a rebuilt one is handed on in the precision of the computation."""
+
+
+class Upstream(NamedTuple):
+    """The gradients of what the step returned; None for what nothing depends on."""
+
+    state: Tensor | None
+    x: Tensor | None
+    c: Tensor | None
+    scores: Tensor | None
+    gates: Tensor | None
 
 
 class Gradients(NamedTuple):
@@ -69,14 +82,16 @@ class Gradients(NamedTuple):
     read: Tensor
     gain: Tensor
     heads: Tensor
+    gate: Tensor
+    gate_bias: Tensor
     rebuilt: Tensor
 
 
 class Kernels(NamedTuple):
-    """One backend: `forward(arguments)`, `backward(saved, grad_state, grad_x, grad_c, grad_scores)`."""
+    """One backend."""
 
     forward: Callable[[StepArguments], Forward]
-    backward: Callable[[Saved, Tensor | None, Tensor | None, Tensor | None, Tensor | None], Gradients]
+    backward: Callable[[Saved, Upstream], Gradients]
 
 
 KERNELS: dict[str, Kernels] = {}
@@ -87,21 +102,20 @@ def run(name: str, step: StepArguments, carry: Tensor | None, keep: bool) -> Ste
     """Run a step with a backend's kernels. `keep`: the state is stored for backward, and nothing need be rebuilt."""
     compiling = torch.compiler.is_compiling()
     if keep and not compiling and not torch.is_grad_enabled():  # without 40 µs of bookkeeping
-        state, x, c, scores, *_ = KERNELS[name].forward(step)
-        return _output(step, state, x, c, scores, None)
+        return output(step, *KERNELS[name].forward(step)[:5])
     call = torch.ops.deep_delta.stream_step if compiling else _Step.apply
-    state, x, c, scores, next_carry, *_ = call(
-        step.state, step.k, step.v, step.beta, step.read, step.gain, step.heads, carry,
-        step.erase, step.eps, step.norm_eps, keep, name,
-    )  # fmt: skip
-    return _output(step, state, x, c, scores, None if keep else next_carry)
+    made = call(*step[:9], carry, step.erase, step.eps, step.norm_eps, keep, name)
+    return output(step, *made[:5], None if keep else made[5])
 
 
-def _output(
-    step: StepArguments, state: Tensor, x: Tensor, c: Tensor, scores: Tensor, carry: Tensor | None
+def output(
+    step: StepArguments, state: Tensor, x: Tensor, c: Tensor, scores: Tensor, gates: Tensor, carry: Tensor | None = None
 ) -> StepOutput:
+    """What a forward kernel made, with None for what was not asked for."""
     x = state.squeeze(-2) if step.read is None else x
-    return StepOutput(state, x, c, None if step.heads is None else scores, carry)
+    return StepOutput(
+        state, x, c, None if step.heads is None else scores, None if step.gate is None else gates, carry
+    )
 
 
 def _no_elements(like: Tensor, dtype: torch.dtype) -> Tensor:
@@ -110,12 +124,13 @@ def _no_elements(like: Tensor, dtype: torch.dtype) -> Tensor:
 
 def _forward(
     state: Tensor, k: Tensor, v: Tensor | None, beta: Tensor | None, read: Tensor | None, gain: Tensor,
-    heads: Tensor | None, carry: Tensor | None, erase: bool, eps: float, norm_eps: float, keep: bool, name: str,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    dtype = compute_dtype(*(t for t in (state, k, v, beta, read, gain, heads) if t is not None))
-    step = StepArguments(state, k, v, beta, read, gain, heads, erase, eps, norm_eps, dtype)
-    out = KERNELS[name].forward(step)
-    return out.state, out.x, out.c, out.scores, _carry(state, dtype, keep), *out[4:]
+    heads: Tensor | None, gate: Tensor | None, gate_bias: Tensor | None, carry: Tensor | None,
+    erase: bool, eps: float, norm_eps: float, keep: bool, name: str,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    operands = (state, k, v, beta, read, gain, heads, gate, gate_bias)
+    dtype = compute_dtype(*(operand for operand in operands if operand is not None))
+    out = KERNELS[name].forward(StepArguments(*operands, erase, eps, norm_eps, dtype))
+    return *out[:5], _carry(state, dtype, keep), *out[5:]
 
 
 def _carry(state: Tensor, dtype: torch.dtype, keep: bool) -> Tensor:
@@ -125,15 +140,18 @@ def _carry(state: Tensor, dtype: torch.dtype, keep: bool) -> Tensor:
 
 def _forward_fake(
     state: Tensor, k: Tensor, v: Tensor | None, beta: Tensor | None, read: Tensor | None, gain: Tensor,
-    heads: Tensor | None, carry: Tensor | None, erase: bool, eps: float, norm_eps: float, keep: bool, name: str,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    dtype = compute_dtype(*(t for t in (state, k, v, beta, read, gain, heads) if t is not None))
+    heads: Tensor | None, gate: Tensor | None, gate_bias: Tensor | None, carry: Tensor | None,
+    erase: bool, eps: float, norm_eps: float, keep: bool, name: str,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    operands = (state, k, v, beta, read, gain, heads, gate, gate_bias)
+    dtype = compute_dtype(*(operand for operand in operands if operand is not None))
     tokens = k.shape[:-1]
     return (
         state.new_empty(state.shape),
         state.new_empty(0 if read is None else k.shape),
         state.new_empty(k.shape),
         state.new_empty(0 if heads is None else (*tokens, len(heads)), dtype=dtype),
+        state.new_empty(0 if gate is None else (*tokens, 1), dtype=dtype),
         _carry(state, dtype, keep),
         state.new_empty(0 if v is None else v.shape, dtype=dtype),
         state.new_empty(0 if v is None else (*tokens, 1), dtype=dtype),
@@ -143,23 +161,26 @@ def _forward_fake(
 
 def _backward(
     grad_state: Tensor | None, grad_x: Tensor | None, grad_c: Tensor | None, grad_scores: Tensor | None,
-    state: Tensor, k: Tensor, beta: Tensor | None, read: Tensor | None, gain: Tensor, heads: Tensor | None,
-    x: Tensor | None, delta: Tensor, inverse_norm: Tensor, inverse_rms: Tensor, erase: bool, rebuild: bool,
-    dtype: torch.dtype, name: str,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    saved = Saved(state, k, beta, read, gain, heads, x, delta, inverse_norm, inverse_rms, erase, rebuild, dtype)
-    return tuple(KERNELS[name].backward(saved, grad_state, grad_x, grad_c, grad_scores))  # type: ignore[return-value]
+    grad_gates: Tensor | None, state: Tensor, k: Tensor, beta: Tensor | None, read: Tensor | None, gain: Tensor,
+    heads: Tensor | None, gate: Tensor | None, x: Tensor | None, gates: Tensor, delta: Tensor, inverse_norm: Tensor,
+    inverse_rms: Tensor, erase: bool, rebuild: bool, dtype: torch.dtype, name: str,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    saved = Saved(
+        state, k, beta, read, gain, heads, gate, x, gates, delta, inverse_norm, inverse_rms, erase, rebuild, dtype
+    )
+    upstream = Upstream(grad_state, grad_x, grad_c, grad_scores, grad_gates)
+    return tuple(KERNELS[name].backward(saved, upstream))  # type: ignore[return-value]
 
 
 def _backward_fake(
     grad_state: Tensor | None, grad_x: Tensor | None, grad_c: Tensor | None, grad_scores: Tensor | None,
-    state: Tensor, k: Tensor, beta: Tensor | None, read: Tensor | None, gain: Tensor, heads: Tensor | None,
-    x: Tensor | None, delta: Tensor, inverse_norm: Tensor, inverse_rms: Tensor, erase: bool, rebuild: bool,
-    dtype: torch.dtype, name: str,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    grad_gates: Tensor | None, state: Tensor, k: Tensor, beta: Tensor | None, read: Tensor | None, gain: Tensor,
+    heads: Tensor | None, gate: Tensor | None, x: Tensor | None, gates: Tensor, delta: Tensor, inverse_norm: Tensor,
+    inverse_rms: Tensor, erase: bool, rebuild: bool, dtype: torch.dtype, name: str,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     inner = inverse_rms.dtype
-    like = (state, k, delta, beta, read, gain, heads, state if rebuild else None)
-    kinds = (dtype, k.dtype, *(inner,) * 6)
+    like = (state, k, delta, beta, read, gain, heads, gate, None if gate is None else gain[:1], state if rebuild else None)
+    kinds = (dtype, k.dtype, *(inner,) * 8)
     return tuple(  # type: ignore[return-value]
         _no_elements(k, kind) if tensor is None else k.new_empty(tensor.shape, dtype=kind)
         for tensor, kind in zip(like, kinds, strict=True)
@@ -167,13 +188,14 @@ def _backward_fake(
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    _, k, v, beta, read, gain, heads, carry, erase, _, _, keep, name = inputs
-    state, x, _, _, _, delta, inverse_norm, inverse_rms = output
+    _, k, v, beta, read, gain, heads, gate, gate_bias, carry, erase, _, _, keep, name = inputs
+    state, x, _, _, gates, _, delta, inverse_norm, inverse_rms = output
     ctx.save_for_backward(
-        state if keep else None, x if read is not None and len(read) > 1 else None,
-        k, beta, read, gain, heads, delta, inverse_norm, inverse_rms,
+        state if keep else None, k, beta, read, gain, heads, gate, x if read is not None and len(read) > 1 else None,
+        gates, delta, inverse_norm, inverse_rms,
     )  # fmt: skip
     ctx.state_dtype, ctx.v_dtype = state.dtype, None if v is None else v.dtype
+    ctx.bias_dtype = None if gate_bias is None else gate_bias.dtype
     ctx.erase, ctx.rebuild, ctx.keep, ctx.name = erase, carry is not None, keep, name
     ctx.mark_non_differentiable(delta, inverse_norm, inverse_rms)
     ctx.set_materialize_grads(False)
@@ -181,10 +203,10 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> Non
 
 def _gradients(call: Callable[..., Any], ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
     """Of all inputs. `call` is `_backward`, or the op of it: tracing must not enter kernels that want real memory."""
-    grad_state, grad_x, grad_c, grad_scores, rebuilt, *_ = grads
-    state, x, k, beta, read, gain, heads, delta, inverse_norm, inverse_rms = ctx.saved_tensors
-    if all(grad is None for grad in grads[:4]):
-        return (None,) * 13
+    grad_state, grad_x, grad_c, grad_scores, grad_gates, rebuilt, *_ = grads
+    state, k, beta, read, gain, heads, gate, *kept = ctx.saved_tensors
+    if all(grad is None for grad in grads[:5]):
+        return (None,) * 15
     if not ctx.keep:
         if rebuilt is None:
             raise RuntimeError(
@@ -194,8 +216,8 @@ def _gradients(call: Callable[..., Any], ctx: Any, *grads: Tensor | None) -> tup
         state = rebuilt
     out = Gradients(*call(
         grad_state, grad_x if read is not None else None, grad_c, grad_scores if heads is not None else None,
-        state, k, beta, read, gain, heads, x, delta, inverse_norm, inverse_rms, ctx.erase, ctx.rebuild,
-        ctx.state_dtype, ctx.name,
+        grad_gates if gate is not None else None, state, k, beta, read, gain, heads, gate, *kept,
+        ctx.erase, ctx.rebuild, ctx.state_dtype, ctx.name,
     ))  # fmt: skip
     return (
         out.state,
@@ -205,6 +227,8 @@ def _gradients(call: Callable[..., Any], ctx: Any, *grads: Tensor | None) -> tup
         None if read is None else out.read.to(read.dtype),
         out.gain.to(gain.dtype),
         None if heads is None else out.heads.to(heads.dtype),
+        None if gate is None else out.gate.to(gate.dtype),
+        None if gate is None else out.gate_bias.to(ctx.bias_dtype),
         out.rebuilt if ctx.rebuild else None,
         *(None,) * 5,
     )

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -16,8 +17,7 @@ def stream_step(step: StepArguments) -> StepOutput:
     state = write(step)
     x_BTD = read_state(state.to(step.dtype), step.read)
     c_BTD = F.rms_norm(x_BTD, x_BTD.shape[-1:], step.gain.to(step.dtype), step.norm_eps)
-    scores = None if step.heads is None else F.linear(c_BTD, step.heads.to(step.dtype))
-    return StepOutput(state, x_BTD.to(state.dtype), c_BTD.to(state.dtype), scores)
+    return StepOutput(state, x_BTD.to(state.dtype), c_BTD.to(state.dtype), *project(step, c_BTD))
 
 
 def write(step: StepArguments) -> Tensor:
@@ -29,6 +29,18 @@ def write(step: StepArguments) -> Tensor:
     v = v.to(step.dtype)
     error = v - (state * k_1D).sum(-1) if step.erase else v
     return (state + (beta.to(step.dtype) * error).unsqueeze(-1) * k_1D).to(step.state.dtype)
+
+
+def project(step: StepArguments, c_BTD: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    """The heads' scores [B, T, P] and the gates 2σ(w·c + b) [B, T, 1], from one product."""
+    rows = [rows.to(step.dtype) for rows in (step.heads, step.gate) if rows is not None]
+    if not rows:
+        return None, None
+    scores = F.linear(c_BTD, rows[0] if len(rows) == 1 else torch.cat(rows))
+    if step.gate_bias is None:
+        return scores, None
+    gates = 2.0 * torch.sigmoid(scores[..., -1:] + step.gate_bias.to(step.dtype))
+    return None if step.heads is None else scores[..., :-1], gates
 
 
 def read_on(state: Tensor, read: Tensor, late: Tensor | None) -> tuple[Tensor, Tensor]:

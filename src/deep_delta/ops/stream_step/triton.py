@@ -19,7 +19,7 @@ from torch import Tensor
 
 from deep_delta.errors import BackendError
 from deep_delta.ops.stream_step.arguments import StepArguments
-from deep_delta.ops.stream_step.op import Forward, Gradients, Saved
+from deep_delta.ops.stream_step.op import Forward, Gradients, Saved, Upstream
 from deep_delta.ops.triton_direction import direction, saturated
 
 _FORWARD_WARPS = 132 * 32
@@ -37,8 +37,8 @@ def load_tap(read_ptr, tap, rows, columns, inside, D: tl.constexpr, V: tl.conste
 @triton.jit(do_not_specialize=("length", "tile"))  # one kernel for every length
 @no_type_check  # tuples that grow as the loops over taps unroll
 def forward_kernel(
-    state_ptr, k_ptr, v_ptr, beta_ptr, read_ptr, gain_ptr, heads_ptr,
-    out_ptr, x_ptr, c_ptr, scores_ptr, delta_ptr, inverse_norm_ptr, inverse_rms_ptr,
+    state_ptr, k_ptr, v_ptr, beta_ptr, read_ptr, gain_ptr, heads_ptr, gate_ptr, gate_bias_ptr,
+    out_ptr, x_ptr, c_ptr, scores_ptr, gates_ptr, delta_ptr, inverse_norm_ptr, inverse_rms_ptr,
     length, tile, eps, norm_eps,
     D: tl.constexpr, V: tl.constexpr, S: tl.constexpr, P: tl.constexpr,
     BLOCK_D: tl.constexpr, BLOCK_V: tl.constexpr, BLOCK_P: tl.constexpr,
@@ -99,13 +99,18 @@ def forward_kernel(
             heads = tl.load(heads_ptr + head_rows * D + columns, mask=in_heads, other=0.0).to(tl.float32)
             scores = tl.sum(heads * c, 1, keep_dims=True)
             tl.store(scores_ptr + token * P + head_rows, scores, mask=(head_rows < P) & own)
+        if gate_ptr is not None:
+            gate = tl.load(gate_ptr + columns, mask=in_width, other=0.0).to(tl.float32)
+            logit = tl.sum(gate * c) + tl.load(gate_bias_ptr).to(tl.float32)
+            tl.store(gates_ptr + token, 2.0 * tl.sigmoid(logit), mask=t >= start)
 
 
 @triton.jit(do_not_specialize=("length", "tile"))  # one kernel for every length
 @no_type_check
 def backward_kernel(
-    grad_state_ptr, grad_x_ptr, grad_c_ptr, grad_scores_ptr,
-    state_ptr, k_ptr, beta_ptr, read_ptr, gain_ptr, heads_ptr, x_ptr, delta_ptr, inverse_norm_ptr, inverse_rms_ptr,
+    grad_state_ptr, grad_x_ptr, grad_c_ptr, grad_scores_ptr, grad_gates_ptr,
+    state_ptr, k_ptr, beta_ptr, read_ptr, gain_ptr, heads_ptr, gate_ptr, x_ptr, gates_ptr, delta_ptr,
+    inverse_norm_ptr, inverse_rms_ptr,
     dstate_ptr, dk_ptr, dv_ptr, dbeta_ptr, partial_ptr, rebuilt_ptr,
     length, tile,
     D: tl.constexpr, V: tl.constexpr, S: tl.constexpr, P: tl.constexpr,
@@ -126,6 +131,8 @@ def backward_kernel(
         read_sums = read_sums + (tl.zeros([BLOCK_V, BLOCK_D], tl.float32),)
     gain_sum = tl.zeros([1, BLOCK_D], tl.float32)
     head_sums = tl.zeros([BLOCK_P, BLOCK_D], tl.float32)
+    gate_sum = tl.zeros([1, BLOCK_D], tl.float32)
+    bias_sum = tl.zeros([1, 1], tl.float32)
     start = tl.program_id(0) * tile
     end = tl.minimum(start + tile, length)
     last = tl.minimum(end + (S - 1 if S > 1 else 0), length) - 1
@@ -154,6 +161,13 @@ def backward_kernel(
             heads = tl.load(heads_ptr + head_rows * D + columns, mask=in_heads, other=0.0).to(tl.float32)
             pull += tl.sum(heads * grad_scores, 0, keep_dims=True)
             head_sums += tl.where(own, grad_scores, 0.0) * unit
+        if grad_gates_ptr is not None:
+            opened = tl.load(gates_ptr + token)
+            logit = tl.load(grad_gates_ptr + token).to(tl.float32) * opened * (1.0 - 0.5 * opened)
+            pull += tl.load(gate_ptr + columns, mask=in_width, other=0.0).to(tl.float32) * logit
+            own_logit = tl.where(own, logit, 0.0)
+            gate_sum += own_logit * unit
+            bias_sum += own_logit
         gain_sum += tl.where(own, pull * unit, 0.0)
         pull *= gain
         pull = (pull - unit * (tl.sum(pull * unit) / D)) * inverse_rms
@@ -204,18 +218,21 @@ def backward_kernel(
         if rebuilt_ptr is not None:
             tl.store(rebuilt_ptr + at, state - step_back, mask=in_state & own)
     program = (tl.program_id(1) * tl.num_programs(0) + tl.program_id(0)).to(tl.int64)
-    partial = partial_ptr + program * ((S * V + 1 + P) * D)
+    partial = partial_ptr + program * ((S * V + 1 + P) * D + (D + 1 if gate_ptr is not None else 0))
     for age in tl.static_range(S):
         tl.store(partial + ((S - 1 - age) * V + rows) * D + columns, read_sums[age], mask=in_state)
     tl.store(partial + S * V * D + columns, gain_sum, mask=in_width)
     if P > 0:
         tl.store(partial + (S * V + 1 + head_rows) * D + columns, head_sums, mask=in_heads)
+    if gate_ptr is not None:
+        tl.store(partial + (S * V + 1 + P) * D + columns, gate_sum, mask=in_width)
+        tl.store(partial + (S * V + 2 + P) * D + zero, bias_sum)
 
 
 def forward(step: StepArguments) -> Forward:
     if step.dtype != torch.float32:
         raise BackendError(f"backend 'triton' of stream_step computes in fp32 and an operand is {step.dtype}")
-    state, k, v, beta, read, gain, heads = (_contiguous(tensor) for tensor in step[:7])
+    state, k, v, beta, read, gain, heads, gate, gate_bias = (_contiguous(tensor) for tensor in step[:9])
     assert state is not None
     assert k is not None
     taps, num_heads = 0 if read is None else len(read), 0 if heads is None else len(heads)
@@ -224,6 +241,7 @@ def forward(step: StepArguments) -> Forward:
     made, c = torch.empty_like(state), state.new_empty(k.shape)
     x = state.new_empty(0 if read is None else k.shape)
     scores = state.new_empty(0 if heads is None else (*tokens, num_heads), dtype=torch.float32)
+    gates = state.new_empty(0 if gate is None else (*tokens, 1), dtype=torch.float32)
     delta = state.new_empty(0 if v is None else v.shape, dtype=torch.float32)
     inverse_norm = state.new_empty(0 if v is None else (*tokens, 1), dtype=torch.float32)
     inverse_rms = state.new_empty((*tokens, 1), dtype=torch.float32)
@@ -231,16 +249,15 @@ def forward(step: StepArguments) -> Forward:
     grid, length, tile = _tiles(batch, length, taps, _FORWARD_WARPS // plan["num_warps"])
     with torch.cuda.device_of(state):
         forward_kernel[grid](
-            state, k, v, beta, read, gain, heads, made, x, c, scores, delta, inverse_norm, inverse_rms,
+            state, k, v, beta, read, gain, heads, gate, gate_bias,
+            made, x, c, scores, gates, delta, inverse_norm, inverse_rms,
             length, tile, step.eps, step.norm_eps, ERASE=step.erase, **plan,
         )  # fmt: skip
-    return Forward(made, x, c, scores, delta, inverse_norm, inverse_rms)
+    return Forward(made, x, c, scores, gates, delta, inverse_norm, inverse_rms)
 
 
-def backward(
-    saved: Saved, grad_state: Tensor | None, grad_x: Tensor | None, grad_c: Tensor | None, grad_scores: Tensor | None
-) -> Gradients:
-    state, k, beta, read, gain, heads, x = (_contiguous(tensor) for tensor in saved[:7])
+def backward(saved: Saved, upstream: Upstream) -> Gradients:
+    state, k, beta, read, gain, heads, gate, x = (_contiguous(tensor) for tensor in saved[:8])
     assert state is not None
     assert k is not None
     taps, num_heads = 0 if read is None else len(read), 0 if heads is None else len(heads)
@@ -250,20 +267,23 @@ def backward(
     rebuilt = torch.empty_like(state, dtype=torch.float32) if saved.rebuild else None
     plan = launch_plan(channels, width, taps, num_heads, backward=True)
     grid, length, tile = _tiles(batch, length, taps, _BACKWARD_WARPS // plan["num_warps"])
-    partial = saved.inverse_rms.new_empty(grid[0] * grid[1], taps * channels + 1 + num_heads, width)
+    sizes = (taps * channels * width, width, num_heads * width, *((0, 0) if gate is None else (width, 1)))
+    partial = saved.inverse_rms.new_empty(grid[0] * grid[1], sum(sizes))
     with torch.cuda.device_of(state):
         backward_kernel[grid](
-            *(_contiguous(grad) for grad in (grad_state, grad_x, grad_c, grad_scores)),
-            state, k, beta, read, gain, heads, x, saved.delta, saved.inverse_norm, saved.inverse_rms,
-            dstate, dk, dv, dbeta, partial, rebuilt, length, tile, ERASE=saved.erase, **plan,
+            *(_contiguous(grad) for grad in upstream),
+            state, k, beta, read, gain, heads, gate, x, saved.gates, saved.delta,
+            saved.inverse_norm, saved.inverse_rms, dstate, dk, dv, dbeta, partial, rebuilt, length, tile, ERASE=saved.erase, **plan,
         )  # fmt: skip
     sums = partial.sum(0)
-    dread, dgain, dheads = sums.split([taps * channels, 1, num_heads])
+    dread, dgain, dheads, dgate, dbias = sums.split(sizes)
     return Gradients(
         dstate, dk, dv, dbeta,
         sums.new_empty(0) if read is None else dread.clone().view(read.shape),
-        dgain.clone().view(width),
-        sums.new_empty(0) if heads is None else dheads * saved.gain,
+        dgain.clone(),
+        sums.new_empty(0) if heads is None else dheads.view(heads.shape) * saved.gain,
+        sums.new_empty(0) if gate is None else dgate.view(gate.shape) * saved.gain,
+        dbias.clone(),
         sums.new_empty(0) if rebuilt is None else rebuilt,
     )  # fmt: skip
 
@@ -285,9 +305,9 @@ def launch_plan(channels: int, width: int, taps: int, num_heads: int, *, backwar
     """Block sizes and warps. Warps lie along D only, so that sums over V and over heads stay within a thread."""
     block_d, block_v = triton.next_power_of_2(width), triton.next_power_of_2(channels)
     block_p = triton.next_power_of_2(max(num_heads, 1))
-    live = block_v + taps * block_v + block_p + 8  # vectors of width D that are in registers at a time
+    live = block_v + taps * block_v + block_p + 9  # vectors of width D that are in registers at a time
     if backward:
-        live += block_v * (1 + taps) + block_p
+        live += block_v * (1 + taps) + block_p + 1
     lane = next(size for size in (8, 4, 2, 1) if live * size <= 192 or size == 1)
     num_warps = min(max(block_d // (32 * lane), 1), 16)
     return {
