@@ -22,7 +22,7 @@ DTYPES = [torch.float64, torch.float32, torch.bfloat16]
 
 
 class Case(NamedTuple):
-    """Operands, by name, the upstream gradients of state, x, c, scores and gates (None for some), and whether it erases."""
+    """Operands, by name, the upstream gradients of the five results (None for some), and whether it erases."""
 
     operands: dict[str, Tensor]
     grads: list[Tensor | None]

@@ -281,7 +281,8 @@ def test_a_chain_of_steps_with_rebuilt_states(kind: str, taps: int) -> None:
             out = stream_step(
                 state, *rest, erase=kind == "delta", carry=carry, keep=backend == "reference" or n == 2, backend=backend
             )
-            state, loss = out.state, loss + out.c.square().sum() + (0.1 * out.scores).square().sum()
+            added = out.c.square().sum() + (0.1 * out.scores).square().sum() + out.gates.square().sum()
+            state, loss = out.state, loss + added
         leaves = [one for n, step in enumerate(steps) for one in (step if n == 0 else step[1:])]
         return [one.cpu() for one in torch.autograd.grad(loss + state.square().sum(), leaves)]
 

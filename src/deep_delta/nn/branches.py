@@ -61,7 +61,7 @@ class ValueHead(nn.Module):
 
 
 class Heads(NamedTuple):
-    """What a boundary may project from c, computing it: the rows of the value [V, D], the row of the gate [1, D] and its bias [1]."""
+    """Rows a boundary may project from c while it makes it: the value's [V, D], the gate's [1, D], its bias [1]."""
 
     value: Tensor | None = None
     gate: Tensor | None = None

@@ -36,7 +36,7 @@ def forward(step: StepArguments) -> Forward:
 def backward(saved: Saved, upstream: Upstream) -> Gradients:
     dtype = saved.inverse_rms.dtype
     state = saved.state.to(dtype)
-    pull_D, *grad_weights = _through_norm(saved, state, upstream)
+    pull_D, grad_gain, grad_heads, grad_gate, grad_bias = _through_norm(saved, state, upstream)
     pull_VD, grad_read = _through_read(saved.read, state, pull_D)
     if upstream.state is not None:
         pull_VD = pull_VD + upstream.state
@@ -58,7 +58,8 @@ def backward(saved: Saved, upstream: Upstream) -> Gradients:
         step_V1 = (beta * delta).unsqueeze(-1)
         rebuilt = torch.addcmul(state, step_V1, k_1D, value=-1) if saved.rebuild else state.new_empty(0)
     return Gradients(
-        pull_VD.to(saved.dtype), within(grad_k, saved.k.dtype), grad_v, grad_beta, grad_read, *grad_weights, rebuilt,
+        pull_VD.to(saved.dtype), within(grad_k, saved.k.dtype), grad_v, grad_beta, grad_read, grad_gain, grad_heads,
+        grad_gate, grad_bias, rebuilt,
     )  # fmt: skip
 
 
@@ -86,7 +87,8 @@ def _through_norm(saved: Saved, state: Tensor, upstream: Upstream) -> tuple[Tens
     grad_gain = (pull * unit).sum((0, 1))
     pull = pull * gain
     pull = torch.addcmul(pull, unit, (pull * unit).mean(-1, keepdim=True), value=-1) * rms
-    return pull if upstream.x is None else pull + upstream.x, grad_gain, *grads, grad_bias
+    grad_heads, grad_gate = grads
+    return pull if upstream.x is None else pull + upstream.x, grad_gain, grad_heads, grad_gate, grad_bias
 
 
 def _through_read(read: Tensor | None, state: Tensor, pull_D: Tensor) -> tuple[Tensor, Tensor]:

@@ -23,7 +23,8 @@ from deep_delta.ops.stream_step.arguments import StepArguments, StepOutput
 class Forward(NamedTuple):
     """What a forward kernel returns; the last three are kept for its backward.
 
-    Where nothing is read or projected, x, scores and gates have no elements; delta and inverse_norm have none when additive.
+    Where nothing is read or projected, x, scores and gates have no elements; delta and inverse_norm have none when
+    additive.
     """
 
     state: Tensor
@@ -105,17 +106,13 @@ def run(name: str, step: StepArguments, carry: Tensor | None, keep: bool) -> Ste
         return output(step, *KERNELS[name].forward(step)[:5])
     call = torch.ops.deep_delta.stream_step if compiling else _Step.apply
     made = call(*step[:9], carry, step.erase, step.eps, step.norm_eps, keep, name)
-    return output(step, *made[:5], None if keep else made[5])
+    return output(step, *made[:5])._replace(carry=None if keep else made[5])
 
 
-def output(
-    step: StepArguments, state: Tensor, x: Tensor, c: Tensor, scores: Tensor, gates: Tensor, carry: Tensor | None = None
-) -> StepOutput:
+def output(step: StepArguments, state: Tensor, x: Tensor, c: Tensor, scores: Tensor, gates: Tensor) -> StepOutput:
     """What a forward kernel made, with None for what was not asked for."""
     x = state.squeeze(-2) if step.read is None else x
-    return StepOutput(
-        state, x, c, None if step.heads is None else scores, None if step.gate is None else gates, carry
-    )
+    return StepOutput(state, x, c, None if step.heads is None else scores, None if step.gate is None else gates)
 
 
 def _no_elements(like: Tensor, dtype: torch.dtype) -> Tensor:
@@ -179,7 +176,8 @@ def _backward_fake(
     inverse_rms: Tensor, erase: bool, rebuild: bool, dtype: torch.dtype, name: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     inner = inverse_rms.dtype
-    like = (state, k, delta, beta, read, gain, heads, gate, None if gate is None else gain[:1], state if rebuild else None)
+    bias, rebuilt = None if gate is None else gain[:1], state if rebuild else None
+    like = (state, k, delta, beta, read, gain, heads, gate, bias, rebuilt)
     kinds = (dtype, k.dtype, *(inner,) * 8)
     return tuple(  # type: ignore[return-value]
         _no_elements(k, kind) if tensor is None else k.new_empty(tensor.shape, dtype=kind)

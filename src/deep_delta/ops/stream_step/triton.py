@@ -273,7 +273,8 @@ def backward(saved: Saved, upstream: Upstream) -> Gradients:
         backward_kernel[grid](
             *(_contiguous(grad) for grad in upstream),
             state, k, beta, read, gain, heads, gate, x, saved.gates, saved.delta,
-            saved.inverse_norm, saved.inverse_rms, dstate, dk, dv, dbeta, partial, rebuilt, length, tile, ERASE=saved.erase, **plan,
+            saved.inverse_norm, saved.inverse_rms,
+            dstate, dk, dv, dbeta, partial, rebuilt, length, tile, ERASE=saved.erase, **plan,
         )  # fmt: skip
     sums = partial.sum(0)
     dread, dgain, dheads, dgate, dbias = sums.split(sizes)
