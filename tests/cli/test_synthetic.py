@@ -132,7 +132,8 @@ def test_what_cannot_be_is_one_line_and_exit_2_and_leaves_nothing(arguments, say
     ("data", "code", "says"),
     [
         ("synth:s3", 3, "does not know the symbols of synth:s3"),
-        ("synth:parity:test=64", 2, "the model holds max_seq_len 32; give shorter test lengths"),
+        ("synth:parity:test=64", 2, "64 tokens are 64 tokens, and baseline holds max_seq_len 32; give shorter lengths"),
+        ("synth:parity:test=8", 2, "40 tokens are 40 tokens, and baseline holds max_seq_len 32; give shorter lengths"),
     ],
 )
 def test_a_model_that_cannot_be_asked_is_named(data, code, says, ddl, run):
