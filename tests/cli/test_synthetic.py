@@ -60,9 +60,12 @@ def test_a_trained_model_goes_on_in_symbols(ddl, run):
     assert words[:3] == ["1", "0", "1"]
     assert 3 < len(words) <= 7
     assert out.strip() == " ".join(words)
-    code, out, err = ddl("generate", "run/ddl-cc", "--prompt", "1 0 2")
-    assert (code, out) == (3, "")
-    assert "unknown symbol" in err
+    for prompts in (["1 0 2"], ["1 0", "1 0 2"]):
+        given = [word for prompt in prompts for word in ("--prompt", prompt)]
+        code, out, err = ddl("generate", "run/ddl-cc", *given, "--batch-size", 1)
+        assert (code, out) == (3, "")
+        assert "unknown symbol" in err
+        assert err.count("\n") == 1
 
 
 def test_a_run_is_resumed(ddl, run):
