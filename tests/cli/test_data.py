@@ -23,6 +23,7 @@ def test_a_tokenizer_is_trained_shown_and_saved(ddl, text, tmp_path):
         (["nothing.txt"], 3, "nothing.txt"),
         (["*.nothing"], 3, "*.nothing"),
         (["--tokenizer", "bpe:1"], 2, "got bpe:1"),
+        (["--tokenizer", ""], 2, "tokenizer must be byte, bpe, bpe:SIZE or the path of a tokenizer.json, got ''"),
         (["--tokenizer", "nothing.json"], 2, "nothing.json"),
         (["--sample", "-1"], 2, "--sample"),
     ],

@@ -60,9 +60,12 @@ def test_a_trained_model_goes_on_in_symbols(ddl, run):
     assert words[:3] == ["1", "0", "1"]
     assert 3 < len(words) <= 7
     assert out.strip() == " ".join(words)
-    code, out, err = ddl("generate", "run/ddl-cc", "--prompt", "1 0 2")
-    assert (code, out) == (3, "")
-    assert "unknown symbol" in err
+    for prompts in (["1 0 2"], ["1 0", "1 0 2"]):
+        given = [word for prompt in prompts for word in ("--prompt", prompt)]
+        code, out, err = ddl("generate", "run/ddl-cc", *given, "--batch-size", 1)
+        assert (code, out) == (3, "")
+        assert "unknown symbol" in err
+        assert err.count("\n") == 1
 
 
 def test_a_run_is_resumed(ddl, run):
@@ -132,7 +135,8 @@ def test_what_cannot_be_is_one_line_and_exit_2_and_leaves_nothing(arguments, say
     ("data", "code", "says"),
     [
         ("synth:s3", 3, "does not know the symbols of synth:s3"),
-        ("synth:parity:test=64", 2, "the model holds max_seq_len 32; give shorter test lengths"),
+        ("synth:parity:test=64", 2, "64 tokens are 64 tokens, and baseline holds max_seq_len 32; give shorter lengths"),
+        ("synth:parity:test=8", 2, "40 tokens are 40 tokens, and baseline holds max_seq_len 32; give shorter lengths"),
     ],
 )
 def test_a_model_that_cannot_be_asked_is_named(data, code, says, ddl, run):

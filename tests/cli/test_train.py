@@ -69,6 +69,20 @@ def test_one_checkpoint_is_resumed(ddl, trained):
     assert "run." in out
 
 
+def test_a_checkpoint_is_resumed_from_inside_its_folder(ddl, trained, monkeypatch):
+    monkeypatch.chdir(trained / "ddl-cc" / "checkpoints")
+    code, out, err = ddl("train", "--resume", "step-4", "--data", trained.parent / "text.txt", "--train.max-steps", 5)
+    assert code == 0, err
+    assert f"The run is in {trained}." in out
+
+
+def test_the_best_weights_are_not_resumed_from(ddl, trained):
+    code, _, err = ddl("train", "--resume", "run/ddl-cc/checkpoints/step-4/best_validation", "--train.max-steps", 6)
+    assert code == 4
+    assert one_line(err)
+    assert "holds weights only; resume from step-4" in err
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [

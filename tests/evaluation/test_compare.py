@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from deep_delta.data.corpus import Corpus, open_corpus
-from deep_delta.data.tokenizer import Tokenizer, byte_tokenizer, train_bpe
+from deep_delta.data.tokenizer import Tokenizer, byte_tokenizer, symbol_tokenizer, train_bpe
 from deep_delta.errors import ConfigError, DataError
 from deep_delta.evaluation import compare as module
 from deep_delta.evaluation.compare import Candidate, Comparison, compare, excerpts, windows
@@ -62,6 +63,18 @@ def test_models_with_different_tokenizers_are_ranked_by_bits_per_byte(corpus: Co
     assert [row.name for row in found.rows] == ["pairs", "bytes"]
     assert rows["pairs"].loss > rows["bytes"].loss  # which is why the loss per token ranks nothing here
     assert found.ranking.standings[0].mean == pytest.approx(rows["pairs"].bits_per_byte)
+
+
+def test_a_piece_of_which_a_tokenizer_makes_nothing_costs_nothing(tmp_path: Path):
+    texts = tmp_path / "texts.jsonl"
+    texts.write_text("".join(f"{json.dumps({'text': text})}\n" for text in (" \n", "0 1 1 0", "   ", "1 0 1")))
+    words = symbol_tokenizer(["0", "1"])
+    row = compare([uniform("words", words)], open_corpus(str(texts)), split="all").rows[0]
+    assert row.tokens == 7
+    assert row.bits_per_byte == pytest.approx(7 * math.log2(words.vocab_size) / 17, rel=1e-5)
+    texts.write_text('{"text": "  "}\n{"text": "\\n"}\n')
+    with pytest.raises(DataError, match="tokenizer wordlevel-4 of words makes no token of it"):
+        compare([uniform("words", words)], open_corpus(str(texts)), split="all")
 
 
 def test_a_row_says_what_the_model_is(corpus: Corpus):

@@ -58,7 +58,7 @@ def test_what_is_compared_is_what_is_measured():
             DataError,
             "a does not know the symbols",
         ),
-        (lambda: [candidate("a", max_seq_len=15)], ConfigError, "16 tokens are 16 tokens, and the model holds"),
+        (lambda: [candidate("a", max_seq_len=15)], ConfigError, "16 tokens are 16 tokens, and a holds max_seq_len 15"),
     ],
     ids=["none", "twice", "other symbols", "too long"],
 )

@@ -279,6 +279,14 @@ def test_nothing_is_stacked_of_nothing() -> None:
         model.new_cache(1).select([])
 
 
+@torch.no_grad()
+def test_rows_of_a_cache_that_has_read_nothing_begin_a_text() -> None:
+    model, ids = build(CONFIGURATIONS["ddl-ec"]), draw_ids(2)
+    cache = model.new_cache(3).select([2, 0])
+    assert cache.positions == [0, 0]
+    assert relative_error(model(ids, cache=cache), model(ids)) < 1e-5
+
+
 @pytest.mark.parametrize("slug", VARIANTS)
 @torch.no_grad()
 def test_the_next_tokens_logits_are_the_last(slug: str) -> None:

@@ -12,8 +12,8 @@ import sys
 import time
 from pathlib import Path
 
-from deep_delta.runs.checkpoint_files import BEST, Best, verify, write_checkpoint
-from deep_delta.runs.layout import LATEST, latest_checkpoint, step_names
+from deep_delta.runs.checkpoint_files import Best, verify, write_checkpoint
+from deep_delta.runs.layout import BEST, LATEST, latest_checkpoint, step_names
 from deep_delta.runs.storage import write_all
 from tests.runs.faults import content, manifest_of
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from deep_delta.errors import CheckpointError, StorageError
-from deep_delta.runs.checkpoint_files import BEST, Best, verify, write_checkpoint
-from deep_delta.runs.layout import LATEST, resolve_checkpoint, step_names
+from deep_delta.runs.checkpoint_files import Best, verify, write_checkpoint
+from deep_delta.runs.layout import BEST, LATEST, resolve_checkpoint, step_names
 from deep_delta.runs.storage import TEMPORARY, atomic_write, remove, write_new
 from tests.runs.faults import FaultyDisk, Killed, content, manifest_of, snapshot
 

@@ -96,6 +96,14 @@ def test_a_checkpoint_goes_by_several_names(tmp_path: Path) -> None:
     assert resolve_checkpoint(best) == best
 
 
+def test_a_checkpoint_lies_in_a_run_wherever_it_is_named_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoints = folder_of(tmp_path / "ddl" / "checkpoints", "step-1", "step-1/best_validation")
+    monkeypatch.chdir(checkpoints)
+    for name in ("step-1", "../checkpoints/step-1", "step-1/best_validation", checkpoints / "step-1"):
+        assert RunFolder.around(Path(name)).path == tmp_path
+    assert RunFolder.around(Path("/step-1")).path == Path("/")
+
+
 def test_before_the_first_latest_the_newest_complete_folder_is_meant(tmp_path: Path) -> None:
     folder_of(tmp_path, "step-2", "step-10")
     (tmp_path / "step-11").mkdir()

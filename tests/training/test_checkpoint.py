@@ -21,8 +21,8 @@ from deep_delta.data.tokenizer import byte_tokenizer
 from deep_delta.errors import CheckpointError, ConfigError, DataError, StorageError
 from deep_delta.models.transformer import DdlTransformer
 from deep_delta.models.variants import VARIANTS
-from deep_delta.runs.checkpoint_files import BEST, verify
-from deep_delta.runs.layout import resolve_checkpoint
+from deep_delta.runs.checkpoint_files import verify
+from deep_delta.runs.layout import BEST, resolve_checkpoint
 from deep_delta.runs.manifest import DataIdentity, FileEntry, read_manifest
 from deep_delta.runs.storage import TEMPORARY, hash_regular
 from deep_delta.training.checkpoint import (

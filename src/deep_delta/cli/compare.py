@@ -105,10 +105,7 @@ def _checkpoints(given: str) -> list[Path]:
 def _names(folders: Sequence[Path]) -> list[str]:
     """Short names that tell the checkpoints apart: variant, or run/variant, or run/variant@step, or the path."""
     manifests = [read_manifest(folder) for folder in folders]
-    runs = [
-        folder.absolute().parents[3 if one.kind == "best_validation" else 2]
-        for folder, one in zip(folders, manifests, strict=True)
-    ]
+    runs = [RunFolder.around(folder).path for folder in folders]
     kinds = [
         [one.variant for one in manifests],
         [f"{run.name}/{one.variant}" for run, one in zip(runs, manifests, strict=True)],

@@ -45,7 +45,7 @@ def _show_text(options: argparse.Namespace) -> None:
     from deep_delta.data.tokens import prepare
 
     with notes.status("reading, tokenizing and writing to the cache"):
-        data = prepare(options.data, options.tokenizer or "byte")
+        data = prepare(options.data, options.tokenizer)
         facts = data.facts()
     rows = [
         [

@@ -76,6 +76,8 @@ def run(arguments: Sequence[str]) -> None:
         finally:
             sys.stdout.write("\n")
         return
+    for prompt in prompts:
+        tokenizer.encode(prompt)  # one that cannot be read is refused before the first text is shown
     for first in range(0, len(prompts), options.batch_size):
         batch = prompts[first : first + options.batch_size]
         texts = [""] * len(batch)

@@ -119,7 +119,8 @@ def _resume(options: argparse.Namespace) -> tuple[TrainingComparison, Path]:
     with TrainingProgress() as progress:
         comparison = resume(options.resume, changes=changes, data_spec=options.data, device=device, reporter=progress)
     given = Path(options.resume)
-    return comparison, given if RunFolder(given).comparison.exists() else resolve_checkpoint(given).parents[2]
+    is_run = RunFolder(given).comparison.exists()
+    return comparison, given if is_run else RunFolder.around(resolve_checkpoint(given)).path
 
 
 def _show(comparison: TrainingComparison, out: Path) -> None:

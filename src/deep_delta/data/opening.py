@@ -11,12 +11,12 @@ from deep_delta.errors import ConfigError
 
 
 def open_data(spec: str | None = None, tokenizer: str | None = None, *, fixed: Tokenizer | None = None) -> TrainingData:
-    """`synth:TASK` as `TaskData`, anything else through `prepare`, with tokenizer "byte" unless told otherwise.
+    """`synth:TASK` as `TaskData`, anything else through `prepare`.
 
     fixed: the tokenizer of a run that is resumed. ConfigError when a tokenizer is asked for a task, which has its own.
     """
     if spec is None or not is_task(spec):
-        return prepare(spec, tokenizer or "byte", fixed=fixed)
+        return prepare(spec, tokenizer, fixed=fixed)
     if tokenizer is not None:
         raise ConfigError(f"{spec[:60]} has a tokenizer of its own symbols; leave --tokenizer out")
     return TaskData(parse_task(spec))

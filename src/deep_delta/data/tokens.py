@@ -133,11 +133,12 @@ class Dataset:
         )
 
 
-def prepare(spec: str | None = None, tokenizer: str = "byte", *, fixed: Tokenizer | None = None) -> Dataset:
+def prepare(spec: str | None = None, tokenizer: str | None = None, *, fixed: Tokenizer | None = None) -> Dataset:
     """Open a corpus (see `open_corpus`), get its tokenizer and tokenize both splits, all through the cache.
 
-    tokenizer: "byte"; "bpe" or "bpe:N", trained on the train split, 4,096 tokens unless told otherwise; or a
-    tokenizer.json. fixed: a tokenizer that is there already, as when a run resumes; `tokenizer` then does not count.
+    tokenizer: "byte", which None means too; "bpe" or "bpe:N", trained on the train split, 4,096 tokens unless told
+    otherwise; or a tokenizer.json. fixed: a tokenizer that is there already, as when a run resumes; `tokenizer` then
+    does not count.
     ConfigError, DataError and StorageError come from here, before anything is trained.
     """
     get_tokenizer = (lambda _corpus: fixed) if fixed else _tokenizer_getter(tokenizer)
@@ -183,9 +184,9 @@ def require_ids_below(tokens: np.ndarray, vocab_size: int, where: str) -> None:
             )
 
 
-def _tokenizer_getter(spec: str) -> Callable[[Corpus], Tokenizer]:
+def _tokenizer_getter(spec: str | None) -> Callable[[Corpus], Tokenizer]:
     """Check a tokenizer spec before the corpus is read."""
-    if spec == "byte":
+    if spec is None or spec == "byte":
         return lambda _corpus: byte_tokenizer()
     kind, colon, size = spec.partition(":")
     if kind == "bpe":

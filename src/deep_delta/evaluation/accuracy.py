@@ -114,17 +114,17 @@ def measure_accuracy(
     return score_answers(model, batches, precision=precision)
 
 
-def require_room(model: DdlTransformer, task: Task, length: int) -> None:
-    """`ConfigError` unless the model knows every symbol of the task and holds a sequence of this length."""
+def require_room(model: DdlTransformer, task: Task, length: int, name: str = "the model") -> None:
+    """`ConfigError`, naming it, unless a model knows every symbol of the task and holds a sequence of this length."""
     if model.config.vocab_size < task.tokenizer.vocab_size:
         raise ConfigError(
-            f"the model knows {model.config.vocab_size} tokens and {task.spec} has {task.tokenizer.vocab_size}"
+            f"{name} knows {model.config.vocab_size} tokens and {task.spec} has {task.tokenizer.vocab_size}"
         )
     limit, tokens = model.config.context_limit, task.num_tokens(length)
     if limit is not None and limit < tokens:
         raise ConfigError(
-            f"{task.spec}: {length} {task.rule.unit} are {tokens} tokens, and the model holds max_seq_len {limit}; "
-            "give shorter test lengths"
+            f"{task.spec}: {length} {task.rule.unit} are {tokens} tokens, and {name} holds max_seq_len {limit}; "
+            "give shorter lengths"
         )
 
 

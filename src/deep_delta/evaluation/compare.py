@@ -92,7 +92,8 @@ def compare(
     Each excerpt starts after an end-of-text token and is predicted whole, in windows of the candidate's `seq_len`, so
     that all tokenizers account for the same bytes. Candidates are taken one at a time, as an iterator loads them.
 
-    Raises `DataError` when there is no text or no candidate, `ConfigError` when two have one name, `NumericsError`.
+    Raises `DataError` when there is no text, no token or no candidate, `ConfigError` when two have one name,
+    `NumericsError`.
     """
     texts = excerpts(corpus, split, max_bytes=max_bytes)
     sizes = [len(text.encode()) for text in texts]
@@ -150,12 +151,14 @@ def _score(
 ) -> tuple[Row, list[float]]:
     """A candidate's row, and its bits per byte of each excerpt."""
     model, tokenizer = candidate.model, candidate.tokenizer
-    encoded = (tokenizer.encode(text) for text in texts)
+    encoded = [tokenizer.encode(text) for text in texts]
+    if not any(encoded):
+        raise DataError(f"nothing to evaluate: tokenizer {tokenizer.name} of {candidate.name} makes no token of it")
     cut = [windows(ids, candidate.seq_len, tokenizer.end_of_text) for ids in encoded]
     batches = [Batch(inputs, targets, size) for (inputs, targets), size in zip(cut, sizes, strict=True)]
     scores = list(score_batches(model, batches, precision=precision))
     nats, tokens = math.fsum(score.nats for score in scores), sum(score.tokens for score in scores)
-    inputs, targets = cut[0]
+    inputs, targets = next(pair for pair in cut if pair[0].size)
     whole = (targets != IGNORED).all(axis=1)
     probe = inputs[whole] if whole.any() else inputs[:1, : int((targets != IGNORED).sum())]
     loss = nats / tokens

@@ -69,7 +69,7 @@ def compare_answers(
     them, since an example at a greater length may begin with the shorter one. Candidates are taken one at a time.
 
     Raises `DataError` when there is no candidate or one knows other symbols, `ConfigError` when two have one name or
-    one does not hold the test lengths, `NumericsError`.
+    one does not hold the lengths, `NumericsError`.
     """
     rows: dict[str, AnswersRow] = {}
     wrong: dict[str, list[float]] = {}
@@ -77,7 +77,7 @@ def compare_answers(
     for candidate in candidates:
         if candidate.name in rows:
             raise ConfigError(f"{candidate.name} is given twice; compare different checkpoints")
-        _require_symbols(candidate, task)
+        _require_fit(candidate, task)
         tests = {
             length: measure_accuracy(candidate.model, task, length, num_sequences, HELD_OUT_SEED, precision=precision)
             for length in task.test.marks()
@@ -98,20 +98,19 @@ def compare_answers(
     )
 
 
-def _require_symbols(candidate: Candidate, task: Task) -> None:
+def _require_fit(candidate: Candidate, task: Task) -> None:
     if candidate.tokenizer.sha256 != task.tokenizer.sha256:
         raise DataError(
             f"{candidate.name} does not know the symbols of {task.spec} (its tokenizer is {candidate.tokenizer.name}); "
             "compare it on the data that it was trained on"
         )
-    require_room(candidate.model, task, task.test.last)
+    require_room(candidate.model, task, max(task.train.last, task.test.last), candidate.name)
 
 
 def _row(
     candidate: Candidate, task: Task, tests: dict[int, Answers], num_sequences: int, precision: Literal["fp32", "bf16"]
 ) -> AnswersRow:
     model = candidate.model
-    require_room(model, task, task.train.last)
     trained = score_answers(model, task.batches("test", HELD_OUT_SEED, num_sequences, task.train), precision=precision)
     ((probe, _),) = task.batches("test", HELD_OUT_SEED, _PROBE, task.longest_training)
     return AnswersRow(

@@ -82,12 +82,15 @@ class BatchScore:
 def score_batches(
     model: DdlTransformer, batches: Iterable[Batch], *, precision: Literal["fp32", "bf16"] = "fp32"
 ) -> Iterator[BatchScore]:
-    """One score per batch; see `evaluate`."""
+    """One score per batch, which is 0 for one without tokens; see `evaluate`."""
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
     try:
         for index, batch in enumerate(batches):
+            if not batch.ids.size:
+                yield BatchScore(0.0, 0, batch.num_bytes)
+                continue
             ids, targets = (torch.from_numpy(part).to(device) for part in (batch.ids, batch.targets))
             with torch.no_grad(), autocast(device, precision):
                 loss = model.loss(ids, targets).item()

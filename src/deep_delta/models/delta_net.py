@@ -31,13 +31,18 @@ class DeltaNetBlock(nn.Module):
         config = _config(vocab_size=1, dim=dim, depth=1, num_heads=num_heads, mlp_ratio=mlp_ratio, **fields)
         if config.d_value != 1:
             raise ConfigError(f"a block from x [B, T, dim] to the like has d_value 1, got {config.d_value}")
+        if config.mixers != ("deltanet",):
+            raise ConfigError("a DeltaNetBlock mixes by DeltaNet; leave mixer and attention_every out")
+        if config.state_storage != "stored":
+            raise ConfigError("a block by itself has no last state to rebuild others from; leave state_storage out")
+        self.dim = dim
         self.block = Block(config, layer=0)
         initialize(self, config)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         """`ValueError` when x is not [B, T, dim] with at least one token."""
-        if x_BTD.ndim != 3:
-            raise ValueError(f"x must be [B, T, dim], got {tuple(x_BTD.shape)}")
+        if x_BTD.ndim != 3 or x_BTD.shape[2] != self.dim or 0 in x_BTD.shape:
+            raise ValueError(f"x must be [B, T, {self.dim}] with B and T ≥ 1, got {tuple(x_BTD.shape)}")
         state_BTVD, rewrite = self.block(x_BTD.unsqueeze(2), None)
         return self.block.mlp.stream.write(state_BTVD, rewrite).squeeze(2)
 
@@ -65,7 +70,7 @@ class DeltaNetModel(DdlTransformer):
 
 def _config(vocab_size: int, dim: int, depth: int, num_heads: int, mlp_ratio: float, **fields: Any) -> DdlConfig:
     if not 0 < mlp_ratio <= 1e6:
-        raise ConfigError(f"mlp_ratio must be above 0, got {mlp_ratio}")
+        raise ConfigError(f"mlp_ratio must be above 0 and at most 1e6, got {mlp_ratio}")
     preset = {"residual": "additive", "mixer": "deltanet", "mlp_hidden": int(dim * mlp_ratio)}
     sizes = {"vocab_size": vocab_size, "d_model": dim, "num_layers": depth, "num_heads": num_heads}
     return DdlConfig(**{**preset, **sizes, **fields})

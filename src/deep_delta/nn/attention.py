@@ -58,8 +58,8 @@ class KeyValueCache:
 
     def select(self, rows: Sequence[int]) -> KeyValueCache:
         """A cache of these rows, in this order, without the places that none of them uses."""
-        assert self._keys is not None
-        assert self._values is not None
+        if self._keys is None or self._values is None:
+            return type(self)()
         chosen = list(rows)
         starts = self._row_starts()[chosen]
         used = slice(int(starts.min()), self.length)

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deep_delta.errors import CheckpointError, StorageError
-from deep_delta.runs.layout import LATEST, MANIFEST, StepName, step_names
+from deep_delta.runs.layout import BEST, LATEST, MANIFEST, StepName, step_names
 from deep_delta.runs.manifest import FileEntry, Manifest, read_manifest
 from deep_delta.runs.storage import (
     TEMPORARY,
@@ -33,7 +33,6 @@ from deep_delta.runs.storage import (
     write_new,
 )
 
-BEST = "best_validation"
 Writer = Callable[[Path], None]
 
 

@@ -26,6 +26,7 @@ from deep_delta.runs.storage import make_folder, read_regular, storage_errors, w
 LATEST = "LATEST"
 CHECKPOINTS = "checkpoints"
 MANIFEST = "manifest.json"
+BEST = "best_validation"
 _LOCK = ".lock"
 _STEP_NAME = re.compile(r"step-(0|[1-9][0-9]{0,17})(?:\.([2-9]|[1-9][0-9]{1,8}))?")
 _SLUG = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
@@ -65,6 +66,14 @@ class RunFolder:
     def comparison(self) -> Path:
         """RUN/training_comparison.json; write it with `storage.atomic_write`."""
         return self.path / "training_comparison.json"
+
+    @classmethod
+    def around(cls, checkpoint: Path) -> RunFolder:
+        """The run that a step-N or best_validation folder lies in, told by its path alone."""
+        step = checkpoint.resolve()
+        if step.name == BEST:
+            step = step.parent
+        return cls(step.parent.parent.parent)  # the parent of / is /
 
     def create(self) -> RunFolder:
         """Make the folder for a new run. ConfigError when something is there already, StorageError from the disk."""

@@ -27,8 +27,8 @@ from deep_delta.data.tokenizer import Tokenizer
 from deep_delta.errors import CheckpointError, ConfigError, DataError
 from deep_delta.models.config import DdlConfig
 from deep_delta.models.transformer import DdlTransformer
-from deep_delta.runs.checkpoint_files import BEST, Best, Writer, verify, write_checkpoint
-from deep_delta.runs.layout import resolve_checkpoint
+from deep_delta.runs.checkpoint_files import Best, Writer, verify, write_checkpoint
+from deep_delta.runs.layout import BEST, resolve_checkpoint
 from deep_delta.runs.manifest import DataIdentity, Manifest
 from deep_delta.runs.record import Record
 from deep_delta.runs.storage import read_regular, write_new

@@ -23,7 +23,7 @@ from deep_delta.evaluation.ranking import rank_runs
 from deep_delta.models.config import DdlConfig
 from deep_delta.models.transformer import DdlTransformer
 from deep_delta.runs.comparison import Origin, Ranking, TrainingComparison
-from deep_delta.runs.layout import RunFolder, resolve_checkpoint
+from deep_delta.runs.layout import BEST, RunFolder, resolve_checkpoint
 from deep_delta.runs.manifest import DataIdentity, read_manifest
 from deep_delta.runs.storage import atomic_write, require_space
 from deep_delta.training.checkpoint import checkpoint_bytes
@@ -202,10 +202,12 @@ def _locate(path: Path) -> tuple[Path, Path | None]:
     if path.is_dir() and RunFolder(path).variants():
         raise CheckpointError(f"{path} has no training_comparison.json to resume from; name one of its checkpoints")
     checkpoint = resolve_checkpoint(path).absolute()
-    run_path = checkpoint.parents[2]
-    if not RunFolder(run_path).comparison.exists():
+    if checkpoint.name == BEST:
+        raise CheckpointError(f"{checkpoint} holds weights only; resume from {checkpoint.parent.name}, which it is in")
+    run = RunFolder.around(checkpoint)
+    if not run.comparison.exists():
         raise CheckpointError(f"{checkpoint} is not in a run with a training_comparison.json; copy the whole run")
-    return run_path, checkpoint
+    return run.path, checkpoint
 
 
 def _changed(fields: Mapping[str, Any], changes: Mapping[str, Any], folder: RunFolder) -> TrainingConfig:
