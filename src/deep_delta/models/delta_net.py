@@ -31,6 +31,10 @@ class DeltaNetBlock(nn.Module):
         config = _config(vocab_size=1, dim=dim, depth=1, num_heads=num_heads, mlp_ratio=mlp_ratio, **fields)
         if config.d_value != 1:
             raise ConfigError(f"a block from x [B, T, dim] to the like has d_value 1, got {config.d_value}")
+        if config.mixers != ("deltanet",):
+            raise ConfigError("a DeltaNetBlock has no positions to attend by; leave mixer and attention_every out")
+        if config.state_storage != "stored":
+            raise ConfigError(f"a block by itself stores its states, got state_storage {config.state_storage}")
         self.block = Block(config, layer=0)
         initialize(self, config)
 
@@ -66,6 +70,6 @@ class DeltaNetModel(DdlTransformer):
 def _config(vocab_size: int, dim: int, depth: int, num_heads: int, mlp_ratio: float, **fields: Any) -> DdlConfig:
     if not 0 < mlp_ratio <= 1e6:
         raise ConfigError(f"mlp_ratio must be above 0, got {mlp_ratio}")
-    preset = {"residual": "additive", "mixer": "deltanet", "mlp_hidden": int(dim * mlp_ratio)}
+    preset = {"residual": "additive", "mixer": "deltanet", "mlp_hidden": int(round(dim * mlp_ratio, 6))}
     sizes = {"vocab_size": vocab_size, "d_model": dim, "num_layers": depth, "num_heads": num_heads}
     return DdlConfig(**{**preset, **sizes, **fields})
