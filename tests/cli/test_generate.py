@@ -1,5 +1,6 @@
 import io
 import json
+import sys
 
 import pytest
 
@@ -60,6 +61,19 @@ def test_many_prompts_are_continued_as_each_alone(ddl, trained, tmp_path):
 def test_one_prompt_as_json(ddl, trained):
     out = ddl("generate", "run/ddl-cc", "--prompt", "def ", "--max-new-tokens", 5, "--json")[1]
     assert json.loads(out)["prompt"] == "def "
+
+
+def test_json_keeps_every_character_where_stdout_does_not(ddl, trained, monkeypatch):
+    stdout = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr("sys.stdout", stdout)
+    assert ddl("generate", "run/ddl-cc", "--prompt", "東京", "--max-new-tokens", 0, "--json")[0] == 0
+    assert json.loads(stdout.buffer.getvalue()) == {"prompt": "東京", "text": ""}
+
+
+def test_a_closed_stdout_is_no_bug(ddl, trained, monkeypatch):
+    monkeypatch.setattr("sys.stdout", None)
+    assert ddl("generate", "run/ddl-cc", "--prompt", "a", "--max-new-tokens", 1)[::2] == (0, "")
+    sys.stdout.close()
 
 
 @pytest.mark.parametrize("line", ["bare", "3", "[" * 5000, '"\\ud800"', '["a"]'], ids=range(5))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from typing import Any
 
@@ -102,6 +103,47 @@ def test_cached_decoding_equals_the_full_forward(name: str) -> None:
         outputs = [model(piece, cache=cache) for piece in ids.split(pieces, dim=1)]
         assert cache.position == 24
         assert relative_error(torch.cat(outputs, 1), model(ids)) < 1e-5
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_a_cache_carries_no_gradients_from_call_to_call(name: str) -> None:
+    model, ids = build(CONFIGURATIONS[name]), draw_ids()
+    cache, leaves = model.new_cache(2), list(model.parameters())
+    with torch.no_grad():
+        model(ids[:, :9], cache=cache)
+    alone = copy.deepcopy(cache)
+    model(ids[:, 9:17], cache=cache).square().mean().backward()
+    model(ids[:, 17:18], cache=cache)
+    with torch.no_grad():
+        model(ids[:, 9:18], cache=alone)
+    later = [torch.autograd.grad(model(ids[:, 18:], cache=one).square().sum(), leaves, allow_unused=True)
+             for one in (cache, alone)]  # fmt: skip
+    for after, expected in zip(*later, strict=True):
+        if expected is not None:
+            assert relative_error(after, expected) < 1e-3
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+@torch.no_grad()
+def test_an_id_that_is_unknown_is_not_counted(name: str) -> None:
+    model, ids = build(CONFIGURATIONS[name]), draw_ids()
+    cache = model.new_cache(2)
+    model(ids[:, :9], cache=cache)
+    with pytest.raises(IndexError):
+        model(torch.full((2, 3), 10**6), cache=cache)
+    assert cache.position == 9
+    assert relative_error(model(ids[:, 9:], cache=cache), model(ids)[:, 9:]) < 1e-5
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_a_cache_of_inference_mode_is_read_on_without_it(name: str) -> None:
+    model, ids = build(CONFIGURATIONS[name]), draw_ids()
+    cache = model.new_cache(2)
+    with torch.inference_mode():
+        for piece in ids[:, :10].split([9, 1], dim=1):
+            model(piece, cache=cache)
+    with torch.no_grad():
+        assert relative_error(model(ids[:, 10:11], cache=cache), model(ids)[:, 10:11]) < 1e-5
 
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)

@@ -116,6 +116,10 @@ def test_a_block_adds_its_two_sublayers_and_the_model_is_made_of_such_blocks() -
     assert torch.allclose(model(ids), hidden @ model.embedding.weight.T, atol=1e-5)
 
 
+def test_the_hidden_width_is_the_ratio_s_whatever_the_rounding() -> None:
+    assert DeltaNetBlock(dim=100, num_heads=2, mlp_ratio=4.35).block.mlp.process.down.in_features == 435
+
+
 def test_a_model_without_attention_has_no_limit_and_a_hybrid_has() -> None:
     model = DeltaNetModel(vocab_size=11, dim=16, depth=2, num_heads=2, max_seq_len=4)
     assert model(torch.randint(0, 11, (1, 300))).shape == (1, 300, 11)

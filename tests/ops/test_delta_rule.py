@@ -438,6 +438,14 @@ def test_bad_sequence_bounds_are_named(backend: str, bounds: list[int]) -> None:
         chunk_delta_rule(*inputs, backend=backend, cu_seqlens=torch.tensor(bounds))
 
 
+@pytest.mark.parametrize("name", [*ONES, "initial_state"])
+def test_tensors_on_two_devices_are_refused(name: str) -> None:
+    arguments = {one: torch.ones(shape) for one, shape in ONES.items()} | {"initial_state": torch.ones(2, 3, 5, 6)}
+    arguments[name] = arguments[name].to("meta")
+    with pytest.raises(ValueError, match=f"on one device, got .*'{name}': 'meta'"):
+        chunk_delta_rule(**arguments)
+
+
 def test_integers_and_bad_steps_are_refused() -> None:
     inputs = [torch.ones(1, 1, 4, 2)] * 3 + [torch.ones(1, 1, 4)]
     with pytest.raises(TypeError, match="beta must be a floating-point"):

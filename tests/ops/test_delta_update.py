@@ -238,3 +238,11 @@ def test_direction_is_a_unit_vector_of_the_same_heading() -> None:
     unit = normalize_direction(k)
     assert torch.allclose(unit.norm(dim=-1), torch.ones(8, dtype=torch.float64), atol=1e-11)
     assert torch.allclose(unit * k.norm(dim=-1, keepdim=True), k, atol=1e-10)
+
+
+@pytest.mark.parametrize("place", range(4))
+def test_tensors_on_two_devices_are_refused(place: int) -> None:
+    arguments = [torch.ones(2, 6, 3), torch.ones(2, 6), torch.ones(2, 3), torch.ones(2, 1)]
+    arguments[place] = arguments[place].to("meta")
+    with pytest.raises(ValueError, match=r"on one device, got .* on meta"):
+        delta_update(*arguments)

@@ -91,7 +91,8 @@ def run(arguments: Sequence[str]) -> None:
 def _show(options: argparse.Namespace, prompt: str, text: str, title: str) -> None:
     if options.json:
         content = {"text": text} if options.no_echo else {"prompt": prompt, "text": text}
-        sys.stdout.write(json.dumps(content, ensure_ascii=False) + "\n")
+        is_utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"  # JSON has escapes for any other
+        sys.stdout.write(json.dumps(content, ensure_ascii=not is_utf8) + "\n")
     else:
         sys.stdout.write(f"{title}\n{'' if options.no_echo else prompt}{text}\n")
 

@@ -71,6 +71,6 @@ class DeltaNetModel(DdlTransformer):
 def _config(vocab_size: int, dim: int, depth: int, num_heads: int, mlp_ratio: float, **fields: Any) -> DdlConfig:
     if not 0 < mlp_ratio <= 1e6:
         raise ConfigError(f"mlp_ratio must be above 0 and at most 1e6, got {mlp_ratio}")
-    preset = {"residual": "additive", "mixer": "deltanet", "mlp_hidden": int(dim * mlp_ratio)}
+    preset = {"residual": "additive", "mixer": "deltanet", "mlp_hidden": int(round(dim * mlp_ratio, 6))}
     sizes = {"vocab_size": vocab_size, "d_model": dim, "num_layers": depth, "num_heads": num_heads}
     return DdlConfig(**{**preset, **sizes, **fields})

@@ -114,11 +114,13 @@ class DdlTransformer(nn.Module):
 
     def hidden(self, ids: Tensor, cache: DecodeCache | None = None, observe: Observe | None = None) -> Tensor:
         """The normalised vectors [B, T, D] that the output layer reads."""
+        if ids.ndim != 2 or 0 in ids.shape:
+            raise DataError(f"ids must be [B, T] with at least one token, got shape {tuple(ids.shape)}")
+        embedded_BTD = self.embedding(ids)  # refuses unknown ids before a cache counts them
         start = self._admit(ids, cache)
         rotary = None
         if "attention" in self.config.mixers:
             rotary = rotary_table(start, ids.shape[1], self.config.rotary_dim, self.config.rope_theta, ids.device)
-        embedded_BTD = self.embedding(ids)
         if torch.is_autocast_enabled(ids.device.type):
             embedded_BTD = embedded_BTD.to(torch.get_autocast_dtype(ids.device.type))
         state_BTVD = self.expand(embedded_BTD, cache.expand if cache is not None else None)
@@ -136,7 +138,10 @@ class DdlTransformer(nn.Module):
         return linear_cross_entropy(hidden, self._output_weight(), targets.flatten())
 
     def new_cache(self, batch_size: int) -> DecodeCache:
-        """An empty cache for decoding `batch_size` sequences: `model(ids, cache=cache)` continues from it."""
+        """An empty cache for decoding `batch_size` sequences: `model(ids, cache=cache)` continues from it.
+
+        It carries values and no gradients: those of a loss end at the first token of its own call.
+        """
         return DecodeCache(self.config, batch_size)
 
     def num_parameters(self) -> int:
@@ -147,9 +152,7 @@ class DdlTransformer(nn.Module):
         return self.embedding.weight if self.head is None else self.head.weight
 
     def _admit(self, ids: Tensor, cache: DecodeCache | None) -> int | Tensor:
-        """Check the ids' shape and length; the position of the first one, [B] where rows differ."""
-        if ids.ndim != 2 or 0 in ids.shape:
-            raise DataError(f"ids must be [B, T] with at least one token, got shape {tuple(ids.shape)}")
+        """Check the ids' length; the position of the first one, [B] where rows differ."""
         if cache is not None:
             return cache.advance(*ids.shape)
         limit = self.config.context_limit

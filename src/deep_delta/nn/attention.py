@@ -30,11 +30,13 @@ class KeyValueCache:
         self._values: Tensor | None = None
 
     def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Add some tokens and return all keys and all values."""
-        end = self.length + keys.shape[2]
-        self._keys = _room(self._keys, keys, self.length, end)
-        self._values = _room(self._values, values, self.length, end)
+        """Add some tokens and return all keys and all values; gradients reach those just added."""
+        start, end = self.length, self.length + keys.shape[2]
+        self._keys = _room(self._keys, keys.detach(), start, end)
+        self._values = _room(self._values, values.detach(), start, end)
         self.length = end
+        if torch.is_grad_enabled():  # what backward keeps must not be a part of a buffer that goes on filling
+            return torch.cat((self._keys[:, :, :start], keys), 2), torch.cat((self._values[:, :, :start], values), 2)
         return self._keys[:, :, :end], self._values[:, :, :end]
 
     def mask(self, num_tokens: int) -> Tensor | None:
@@ -84,7 +86,7 @@ def _right_aligned(buffer: Tensor | None, used: int, length: int) -> Tensor:
 
 
 def _room(buffer: Tensor | None, new: Tensor, start: int, end: int) -> Tensor:
-    if buffer is None or end > buffer.shape[2]:
+    if buffer is None or end > buffer.shape[2] or buffer.is_inference() > new.is_inference():
         grown = new.new_empty(*new.shape[:2], max(end, 2 * start), new.shape[3])
         if buffer is not None:
             grown[:, :, :start] = buffer[:, :, :start]

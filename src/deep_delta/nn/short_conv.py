@@ -13,10 +13,21 @@ from deep_delta.ops.causal_conv import causal_conv
 
 
 class RowState:
-    """A tensor [B, …] that decoding carries from one call to the next, a row a sequence; None before the first."""
+    """A tensor [B, …] that decoding carries from one call to the next, a row a sequence; None before the first.
+
+    It carries no gradient: else the graph of every token would be kept.
+    """
 
     def __init__(self, tensor: Tensor | None = None) -> None:
         self.tensor = tensor
+
+    @property
+    def tensor(self) -> Tensor | None:
+        return self._tensor
+
+    @tensor.setter
+    def tensor(self, tensor: Tensor | None) -> None:
+        self._tensor = None if tensor is None else tensor.detach()
 
     @classmethod
     def stack(cls, states: Sequence[Self]) -> Self:
@@ -39,7 +50,7 @@ class ConvTail(RowState):
             return x
         tail = self.tensor if self.tensor is not None else x.new_zeros(x.shape[0], length, *x.shape[2:])
         extended = torch.cat((tail.to(x.dtype), x), dim=1)
-        tail = extended[:, extended.shape[1] - length :].detach()
+        tail = extended[:, extended.shape[1] - length :]
         self.tensor = tail if x.shape[1] <= length else tail.clone()  # a view of much would keep all of it
         return extended
 

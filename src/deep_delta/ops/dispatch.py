@@ -2,7 +2,8 @@
 
 The order is: the `backend=` argument, then the environment variable `DEEP_DELTA_BACKEND`, then "auto". A backend that
 was asked for by name and cannot run raises `BackendError` with the reason; "auto" takes the first that can, and says so
-once in the log (`logging.getLogger("deep_delta")`, level INFO). The variable speaks to every operator: one that has no
+once in the log (`logging.getLogger("deep_delta")`, level INFO). Under `torch.func` and forward-mode derivatives only
+the reference runs. The variable speaks to every operator: one that has no
 backend of that name, while another has, takes "auto". An argument is always strict.
 """
 
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from deep_delta.errors import BackendError
 
@@ -43,6 +45,13 @@ class Choice(NamedTuple):
     reason: str
 
 
+def transformed() -> bool:
+    """Whether `torch.func` or forward-mode derivatives are at work, which plain operations alone show everything."""
+    if torch.compiler.is_compiling():
+        return False
+    return forward_ad._current_level >= 0 or torch._C._functorch.peek_interpreter_stack() is not None
+
+
 def resolve(op: str, backends: Sequence[Backend], requested: str, tensor: Tensor) -> Choice:
     """Choose a backend of `op` for `tensor`.
 
@@ -53,6 +62,13 @@ def resolve(op: str, backends: Sequence[Backend], requested: str, tensor: Tensor
         requested, source = os.environ[ENVIRONMENT], ENVIRONMENT
         if requested in NAMES and requested not in {backend.name for backend in backends}:
             requested = "auto"
+    if transformed():
+        if requested not in ("auto", "reference"):
+            raise BackendError(
+                f"backend {requested!r} of {op} has no forward-mode derivative and no torch.func transform; "
+                "use backend 'reference'"
+            )
+        requested = "reference"
     if requested != "auto":
         for backend in backends:
             if backend.name == requested:

@@ -10,12 +10,13 @@ from typing import Any
 
 import torch
 
-from deep_delta.ops.dispatch import ENVIRONMENT
+from deep_delta.ops.dispatch import ENVIRONMENT, transformed
 
 
 def wants_plain() -> bool:
-    """True while compiling (Inductor fuses plain operations), and where the environment asks for the reference."""
-    return torch.compiler.is_compiling() or os.environ.get(ENVIRONMENT) == "reference"
+    """True while compiling (Inductor fuses plain operations), where the environment asks for the reference, and under
+    `torch.func` and forward-mode derivatives."""
+    return torch.compiler.is_compiling() or os.environ.get(ENVIRONMENT) == "reference" or transformed()
 
 
 def without_autocast(device_type: str) -> AbstractContextManager[object]:

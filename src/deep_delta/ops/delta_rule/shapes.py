@@ -20,9 +20,9 @@ def check_inputs(
     """q, k [B, H, T, K], v [B, H, T, E], beta [B, H, T], initial_state [B, H, K, E], cu_seqlens [N + 1] for N sequences
     packed in one row (B = 1; then the state is [N, H, K, E]).
 
-    Raises `ValueError` naming the shapes that do not fit, `TypeError` for tensors that are not floating point.
+    Raises `ValueError` naming the shapes or devices that do not fit, `TypeError` for what is not floating point.
     """
-    check_floating(q=q, k=k, v=v, beta=beta, initial_state=initial_state)
+    check_tensors(q=q, k=k, v=v, beta=beta, initial_state=initial_state)
     if q.ndim != 4 or k.shape != q.shape:
         raise ValueError(f"q and k must both be [B, H, T, K], got {tuple(q.shape)} and {tuple(k.shape)}")
     if v.ndim != 4 or v.shape[:3] != q.shape[:3]:
@@ -50,7 +50,7 @@ def check_inputs(
 
 def check_step(q: Tensor, k: Tensor, v: Tensor, beta: Tensor, state: Tensor) -> None:
     """q, k [B, H, K], v [B, H, E], beta [B, H], state [B, H, K, E]; raises as `check_inputs` does."""
-    check_floating(q=q, k=k, v=v, beta=beta, S=state)
+    check_tensors(q=q, k=k, v=v, beta=beta, S=state)
     if q.ndim != 3 or k.shape != q.shape:
         raise ValueError(f"q and k must both be [B, H, K], got {tuple(q.shape)} and {tuple(k.shape)}")
     if v.ndim != 3 or v.shape[:2] != q.shape[:2]:
@@ -63,10 +63,13 @@ def check_step(q: Tensor, k: Tensor, v: Tensor, beta: Tensor, state: Tensor) -> 
         raise ValueError(f"S must be {(*q.shape, v.shape[2])}, got {tuple(state.shape)}")
 
 
-def check_floating(**tensors: Tensor | None) -> None:
+def check_tensors(**tensors: Tensor | None) -> None:
     for name, tensor in tensors.items():
         if tensor is not None and not tensor.is_floating_point():
             raise TypeError(f"{name} must be a floating-point tensor, got {tensor.dtype}")
+    devices = {name: str(tensor.device) for name, tensor in tensors.items() if tensor is not None}
+    if len(set(devices.values())) > 1:
+        raise ValueError(f"tensors must be on one device, got {devices}")
 
 
 def sequence_bounds(cu_seqlens: Tensor, num_tokens: int) -> list[tuple[int, int]]:

@@ -22,11 +22,13 @@ class MatrixForm(NamedTuple):
 def matrix_form(x: Tensor, k: Tensor, v: Tensor, beta: Tensor) -> MatrixForm:
     """Check shapes and types and bring the vector form (x [..., D]) to the matrix form with V = 1.
 
-    Raises `ValueError` naming the shapes that do not fit, `TypeError` for tensors that are not floating point.
+    Raises `ValueError` naming the shapes or devices that do not fit, `TypeError` for what is not floating point.
     """
     for name, tensor in (("x", x), ("k", k), ("v", v), ("beta", beta)):
         if not tensor.is_floating_point():
             raise TypeError(f"{name} must be a floating-point tensor, got {tensor.dtype}")
+        if tensor.device != x.device:
+            raise ValueError(f"tensors must be on one device, got x on {x.device} and {name} on {tensor.device}")
     if k.ndim == 0 or x.ndim not in (k.ndim, k.ndim + 1):
         raise ValueError(
             f"x must be [..., D, V] (or [..., D]) for k [..., D], got x {tuple(x.shape)} and k {tuple(k.shape)}"
