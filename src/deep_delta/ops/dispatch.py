@@ -2,9 +2,9 @@
 
 The order is: the `backend=` argument, then the environment variable `DEEP_DELTA_BACKEND`, then "auto". A backend that
 was asked for by name and cannot run raises `BackendError` with the reason; "auto" takes the first that can, and says so
-once in the log (`logging.getLogger("deep_delta")`, level INFO). Under `torch.func` and forward-mode derivatives only
-the reference runs. The variable speaks to every operator: one that has no
-backend of that name, while another has, takes "auto". An argument is always strict.
+once in the log (`logging.getLogger("deep_delta")`, level INFO). The variable speaks to every operator: one that has no
+backend of that name, while another has, takes "auto". An argument is always strict. Under `torch.func` and forward-mode
+derivatives only the reference runs.
 """
 
 from __future__ import annotations

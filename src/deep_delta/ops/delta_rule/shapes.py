@@ -67,8 +67,8 @@ def check_tensors(**tensors: Tensor | None) -> None:
     for name, tensor in tensors.items():
         if tensor is not None and not tensor.is_floating_point():
             raise TypeError(f"{name} must be a floating-point tensor, got {tensor.dtype}")
-    devices = {name: str(tensor.device) for name, tensor in tensors.items() if tensor is not None}
-    if len(set(devices.values())) > 1:
+    if len({tensor.device for tensor in tensors.values() if tensor is not None}) > 1:
+        devices = {name: str(tensor.device) for name, tensor in tensors.items() if tensor is not None}
         raise ValueError(f"tensors must be on one device, got {devices}")
 
 
