@@ -9,8 +9,8 @@ parity  is the number of ones so far odd? Trained on 3 to 40 bits, tested on up 
 s3      the product of all permutations of three things so far; trained on 3 to 32, tested on up to 256
 recall  the value that stood behind a key, by the number of pairs and the width of the memory (arXiv 2312.04927)
 
-Every run is an ordinary one in --out: `ddl compare`, `ddl generate` and `ddl train --resume` work on it. What is there
-already is not trained again.
+Every run is an ordinary one in --out (in its folder quick, with --quick): `ddl compare`, `ddl generate` and
+`ddl train --resume` work on it. What is there already is not trained again.
 """
 
 from __future__ import annotations
@@ -178,13 +178,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/state-tracking"))
     options = parser.parse_args()
     chosen = {name: study for name, study in studies(options.quick).items() if name in options.studies}
+    folder = options.out / "quick" if options.quick else options.out
     jobs = [(name, model, seed) for seed in range(options.seeds) for name in chosen for model in chosen[name].models]
-    shares = train_all(jobs, options.out, options.quick)
+    shares = train_all(jobs, folder, options.quick)
     for name, study in chosen.items():
         found = {model: shares[f"{name} {model}"] for model in study.models}
         print_table(name, study, found)
-        draw(name, study, found, options.out / f"{name}.svg")
-        print(f"\nfigure: {options.out / name}.svg")
+        draw(name, study, found, folder / f"{name}.svg")
+        print(f"\nfigure: {folder / name}.svg")
 
 
 if __name__ == "__main__":
