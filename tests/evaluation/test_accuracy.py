@@ -118,9 +118,10 @@ def test_measured_examples_are_the_test_examples_of_the_seed():
 @pytest.mark.parametrize("training", [True, False])
 def test_the_mode_comes_back_and_nothing_is_remembered(training: bool):
     model = model_of(4).train(training)
+    model.blocks[0].train(not training)
     generator = torch.get_rng_state()
     measure_accuracy(model, "synth:parity", 8, 4)
-    assert model.training is training
+    assert (model.training, model.blocks[0].training) == (training, not training)
     assert all(parameter.grad is None for parameter in model.parameters())
     assert torch.equal(torch.get_rng_state(), generator)
 

@@ -66,9 +66,10 @@ def test_bytes_are_those_of_the_targets():
 @pytest.mark.parametrize("training", [True, False])
 def test_the_mode_comes_back_and_nothing_is_remembered(model: DdlTransformer, training: bool):
     model.train(training)
+    model.blocks[0].train(not training)
     generator = torch.get_rng_state()
     evaluate(model, [batch(2)])
-    assert model.training is training
+    assert (model.training, model.blocks[0].training) == (training, not training)
     assert all(parameter.grad is None for parameter in model.parameters())
     assert torch.equal(torch.get_rng_state(), generator)
 

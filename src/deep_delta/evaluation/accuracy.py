@@ -19,6 +19,7 @@ from deep_delta.data.synthetic.task import Lengths, Task
 from deep_delta.data.synthetic.tasks import parse_task
 from deep_delta.errors import ConfigError, DataError, NumericsError
 from deep_delta.evaluation.language_model import autocast
+from deep_delta.models.modes import evaluation_mode
 from deep_delta.models.transformer import DdlTransformer
 from deep_delta.runs.comparison import Accuracy
 
@@ -136,14 +137,12 @@ def score_answers(
     Raises `DataError` when nothing is asked and `NumericsError` when a loss is not finite.
     """
     device = next(model.parameters()).device
-    was_training = model.training
-    model.eval()
     asked, right, nats = [], [], []
-    try:
+    with torch.no_grad(), evaluation_mode(model):
         for index, (ids, targets_NT) in enumerate(_cut(batches, model.config.vocab_size)):
             asked_NT = targets_NT != IGNORED
             targets = torch.from_numpy(targets_NT[asked_NT]).to(device)
-            with torch.no_grad(), autocast(device, precision):
+            with autocast(device, precision):
                 logits = model(torch.from_numpy(ids).to(device))[torch.from_numpy(asked_NT).to(device)].float()
                 nats.append(F.cross_entropy(logits, targets, reduction="sum").item())
             if not math.isfinite(nats[-1]):
@@ -152,8 +151,6 @@ def score_answers(
             right_NT[asked_NT] = (logits.argmax(dim=-1) == targets).cpu().numpy()
             asked.append(asked_NT)
             right.append(right_NT)
-    finally:
-        model.train(was_training)
     num_answers = sum(int(one.sum()) for one in asked)
     if not num_answers:
         raise DataError("nothing to evaluate: no answer is asked for")

@@ -12,6 +12,7 @@ import torch
 
 from deep_delta.data.batches import IGNORED
 from deep_delta.errors import DataError, NumericsError
+from deep_delta.models.modes import evaluation_mode
 from deep_delta.models.transformer import DdlTransformer
 from deep_delta.runs.record import Record
 
@@ -84,9 +85,7 @@ def score_batches(
 ) -> Iterator[BatchScore]:
     """One score per batch, which is 0 for one without tokens; see `evaluate`."""
     device = next(model.parameters()).device
-    was_training = model.training
-    model.eval()
-    try:
+    with evaluation_mode(model):
         for index, batch in enumerate(batches):
             if not batch.ids.size:
                 yield BatchScore(0.0, 0, batch.num_bytes)
@@ -98,8 +97,6 @@ def score_batches(
                 raise NumericsError(f"the loss of evaluation batch {index} is {loss}")
             tokens = int((batch.targets != IGNORED).sum())
             yield BatchScore(loss * tokens, tokens, batch.num_bytes)
-    finally:
-        model.train(was_training)
 
 
 def autocast(device: torch.device, precision: Literal["fp32", "bf16"]) -> torch.autocast:

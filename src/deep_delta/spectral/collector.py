@@ -4,14 +4,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from deep_delta.errors import ConfigError, NumericsError
+from deep_delta.models.modes import evaluation_mode
 from deep_delta.models.transformer import DdlTransformer
 from deep_delta.nn.residual import Rewrite
 from deep_delta.spectral.measures import measure
@@ -60,20 +59,7 @@ def collect(model: nn.Module, ids: Tensor) -> list[SublayerSpectrum]:
         spectra.append(SublayerSpectrum(layer=layer, sublayer=sublayer, **spectrum.model_dump()))
         previous_k = rewrite.direction
 
-    with _undisturbed(model):
+    cuda_devices = {parameter.device for parameter in model.parameters() if parameter.is_cuda}
+    with torch.random.fork_rng(cuda_devices), torch.no_grad(), evaluation_mode(model):
         model(ids, observe=observe)
     return spectra
-
-
-@contextmanager
-def _undisturbed(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients; each module's mode and the random number generators come back as they were."""
-    training = {module: module.training for module in model.modules()}
-    cuda_devices = {parameter.device for parameter in model.parameters() if parameter.is_cuda}
-    with torch.random.fork_rng(cuda_devices), torch.no_grad():
-        try:
-            model.eval()
-            yield
-        finally:
-            for module, mode in training.items():
-                module.training = mode
