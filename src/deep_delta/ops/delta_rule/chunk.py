@@ -163,9 +163,7 @@ def _(
     initial_state: Tensor | None,
     cu_seqlens: Tensor | None,
     chunk_size: int,
-    scale: float,
-    normalize: bool,
-    eps: float,
+    *options: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     return _outputs(q, v, cu_seqlens, chunk_size, _state_dtype(q, k, v, beta, initial_state))
 
@@ -229,10 +227,7 @@ def _(
     beta: Tensor,
     starts: Tensor,
     cu_seqlens: Tensor | None,
-    chunk_size: int,
-    scale: float,
-    normalize: bool,
-    eps: float,
+    *options: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     return _gradient_outputs(q, k, v, beta, starts, cu_seqlens)
 
