@@ -14,7 +14,7 @@ from tokenizers import models, pre_tokenizers
 from deep_delta.data import tokens as tokens_module
 from deep_delta.data.corpus import SPLITS, open_corpus
 from deep_delta.data.tokenizer import Tokenizer, byte_tokenizer, train_bpe
-from deep_delta.data.tokens import prepare, require_ids_below, tokenize
+from deep_delta.data.tokens import prepare, tokenize
 from deep_delta.errors import ConfigError, DataError, StorageError
 
 
@@ -202,15 +202,6 @@ def test_the_hash_follows_corpus_and_tokenizer(folder, tmp_path):
     hashes = {prepare(str(folder), kind).sha256 for kind in ("byte", "bpe:260", "bpe:270")}
     hashes.add(prepare(str(tmp_path / "other.txt"), "byte").sha256)
     assert len(hashes) == 4
-
-
-def test_ids_beyond_a_vocabulary_are_named_with_their_place():
-    ids = np.zeros(2_500_000, np.uint16)
-    require_ids_below(ids, 1, "shard.bin")
-    ids[2_100_007] = ids[2_200_000] = 300
-    require_ids_below(ids, 301, "shard.bin")
-    with pytest.raises(DataError, match=r"shard\.bin: token id 300 at position 2100007 is not below .* of 300;"):
-        require_ids_below(ids, 300, "shard.bin")
 
 
 def test_torch_is_not_needed():

@@ -171,19 +171,6 @@ def tokenize(corpus: Corpus, tokenizer: Tokenizer, split: SplitName) -> TokenFil
     return TokenFile(path, np.memmap(path, tokenizer.dtype, mode="r"))
 
 
-def require_ids_below(tokens: np.ndarray, vocab_size: int, where: str) -> None:
-    """DataError, with the position, when a token is none of a model's `vocab_size`. Reads in chunks."""
-    chunk = 1 << 20
-    for start in range(0, len(tokens), chunk):
-        part = tokens[start : start + chunk]
-        if part.max() >= vocab_size:
-            at = int(np.argmax(part >= vocab_size))
-            raise DataError(
-                f"{where}: token id {part[at]} at position {start + at} is not below the vocabulary of {vocab_size}; "
-                "use the tokenizer that the tokens were made with, or a larger vocab_size"
-            )
-
-
 def _tokenizer_getter(spec: str | None) -> Callable[[Corpus], Tokenizer]:
     """Check a tokenizer spec before the corpus is read."""
     if spec is None or spec == "byte":

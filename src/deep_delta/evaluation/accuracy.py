@@ -64,11 +64,6 @@ class Answers:
         asked_T = self.asked.sum(axis=0)
         return np.where(asked_T > 0, self.right.sum(axis=0) / np.maximum(asked_T, 1), np.nan)
 
-    @property
-    def wrong_by_sequence(self) -> np.ndarray:
-        """Share of wrong answers of each sequence, float64 [N]."""
-        return 1 - self.right.sum(axis=1) / self.asked.sum(axis=1)
-
     def summary(self, lengths: str) -> Accuracy:
         """What a saved evaluation keeps; `lengths` says which the sequences have."""
         return Accuracy(
