@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from deep_delta.ops import native
-from deep_delta.ops.hyper_connection import hyper_connection, plain
+from deep_delta.ops.hyper_connection import Inputs, hyper_connection, plain
 from tests.tolerances import relative_error
 
 SHAPES = [(1, 1, 1, 1), (1, 1, 2, 3), (2, 5, 4, 7), (3, 2, 1, 9), (1, 33, 3, 16), (2, 3, 5, 1)]  # B, T, V, D
@@ -99,7 +99,7 @@ def test_strided_inputs_and_gradients(way: str, monkeypatch: pytest.MonkeyPatch)
     state, direction, value, *weights = (tensor.float() for tensor in draw((2, 5, 4, 6)))
     strided = [state.mT.contiguous().mT, direction[:, :1].expand(2, 5, 6), value.mT.contiguous().mT, *weights]
     strided = [tensor.detach().requires_grad_() for tensor in strided]
-    outs, expected = hyper_connection(*strided), plain(*strided, 1e-5)
+    outs, expected = hyper_connection(*strided), plain(Inputs(*strided), 1e-5)
     upstream = [torch.ones(()).expand(o.shape) for o in outs]
     gradients = (torch.autograd.grad(one, strided, upstream) for one in (outs, expected))
     for actual, wanted in zip(*gradients, strict=True):

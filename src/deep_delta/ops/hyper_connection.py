@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import ctypes
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -38,8 +38,8 @@ def hyper_connection(
     """
     wide = torch.promote_types(torch.promote_types(state.dtype, static.dtype), torch.float32)
     with torch.autocast(state.device.type, enabled=False):
-        inputs = state, direction, value, static.to(wide), dynamic.to(wide), scale.to(wide), eps
-        return plain(*inputs) if wants_plain() else run_function(_HyperConnection, *inputs)
+        inputs = Inputs(state, direction, value, static.to(wide), dynamic.to(wide), scale.to(wide))
+        return plain(inputs, eps) if wants_plain() else run_function(_HyperConnection, *inputs, eps)
 
 
 def write(state: Tensor, direction: Tensor, value: Tensor) -> Tensor:
@@ -48,16 +48,20 @@ def write(state: Tensor, direction: Tensor, value: Tensor) -> Tensor:
     return torch.addcmul(state.to(wide), value.to(wide).unsqueeze(-1), direction.to(wide).unsqueeze(-2)).to(state.dtype)
 
 
-def plain(
-    state: Tensor,
-    direction: Tensor | None,
-    value: Tensor | None,
-    static: Tensor,
-    dynamic: Tensor,
-    scale: Tensor,
-    eps: float,
-) -> tuple[Tensor, Tensor, Tensor]:
+class Inputs(NamedTuple):
+    """The tensors of `hyper_connection`, with weights in the precision of the computation."""
+
+    state: Tensor
+    direction: Tensor | None
+    value: Tensor | None
+    static: Tensor
+    dynamic: Tensor
+    scale: Tensor
+
+
+def plain(inputs: Inputs, eps: float) -> tuple[Tensor, Tensor, Tensor]:
     """The definition; the coefficients' norm is divided out after their product."""
+    state, direction, value, static, dynamic, scale = inputs
     if direction is not None and value is not None:
         state = write(state, direction, value)
     wide_BTVD = state.to(static.dtype)
@@ -77,35 +81,30 @@ class _HyperConnection(torch.autograd.Function):
     """One pass over the state each way in C, or batches of small products that pass over it once each."""
 
     @staticmethod
-    def forward(ctx: Any, state: Tensor, *inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
-        direction, value, static, dynamic, scale, eps = inputs
-        step = _step_natively if _runs_natively(state, static) else _step
-        outputs, written, inverse_rms, logits = step(state, direction, value, static, dynamic, scale, eps)
-        ctx.save_for_backward(written, direction, value, static, dynamic, scale, inverse_rms, logits)
+    def forward(ctx: Any, *tensors_and_eps: Any) -> tuple[Tensor, Tensor, Tensor]:
+        *tensors, eps = tensors_and_eps
+        inputs = Inputs(*tensors)
+        step = _step_natively if _runs_natively(inputs) else _step
+        outputs, written, inverse_rms, logits = step(inputs, eps)
+        ctx.save_for_backward(*inputs._replace(state=written), inverse_rms, logits)
         return outputs
 
     @staticmethod
     @first_derivative_only
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        state, _, _, static, *_ = ctx.saved_tensors
-        pull = _pull_natively if _runs_natively(state, static) else _pull
-        with torch.autocast(state.device.type, enabled=False):
-            return (*pull(*ctx.saved_tensors, *grads), None)
+        *tensors, inverse_rms, logits = ctx.saved_tensors
+        inputs = Inputs(*tensors)
+        pull = _pull_natively if _runs_natively(inputs) else _pull
+        with torch.autocast(inputs.state.device.type, enabled=False):
+            return (*pull(inputs, inverse_rms, logits, *grads), None)
 
 
 Step = tuple[tuple[Tensor, Tensor, Tensor], Tensor, Tensor, Tensor]
 """The outputs; and for the backward pass the state that was mixed, 1/rms of its streams and what tanh was taken of."""
 
 
-def _step(
-    state: Tensor,
-    direction: Tensor | None,
-    value: Tensor | None,
-    static: Tensor,
-    dynamic: Tensor,
-    scale: Tensor,
-    eps: float,
-) -> Step:
+def _step(inputs: Inputs, eps: float) -> Step:
+    state, direction, value, static, dynamic, scale = inputs
     B, T, V, D = state.shape
     if direction is not None and value is not None:
         state = write(state, direction, value)
@@ -120,19 +119,15 @@ def _step(
 
 
 def _pull(
-    state: Tensor,
-    direction: Tensor | None,
-    value: Tensor | None,
-    static: Tensor,
-    dynamic: Tensor,
-    scale: Tensor,
+    inputs: Inputs,
     inverse_NV1: Tensor,
     logits_NVP: Tensor,
     grad_mixed: Tensor,
     grad_x: Tensor,
     grad_value: Tensor,
 ) -> tuple[Tensor | None, ...]:
-    """The gradient of every tensor that `_step` took, from those of its outputs; `state` is the one that was mixed."""
+    """The gradient of every tensor that `_step` took, from those of its outputs; its state is the one mixed."""
+    state, direction, value, static, dynamic, scale = inputs
     (B, T, V, D), wide = state.shape, static.dtype
     state_NVD = state.to(wide).reshape(B * T, V, D)
     mixed_NVD, x_N1D = grad_mixed.to(wide).reshape(B * T, V, D), grad_x.to(wide).reshape(B * T, 1, D)
@@ -177,21 +172,12 @@ class _Arguments(ctypes.Structure):
     )
 
 
-def _runs_natively(state: Tensor, static: Tensor) -> bool:
-    return static.dtype == torch.float32 and native.unavailable(state) is None
+def _runs_natively(inputs: Inputs) -> bool:
+    return inputs.static.dtype == torch.float32 and native.unavailable(inputs.state) is None
 
 
-def _call(
-    name: str,
-    state: Tensor,
-    direction: Tensor | None,
-    value: Tensor | None,
-    static: Tensor,
-    dynamic: Tensor,
-    scale: Tensor,
-    eps: float = 0.0,
-    **others: Tensor | None,
-) -> None:
+def _call(name: str, inputs: Inputs, eps: float = 0.0, **others: Tensor | None) -> None:
+    state, direction, value, static, dynamic, scale = inputs
     B, T, V, D = state.shape
     native.call(
         name,
@@ -206,23 +192,16 @@ def _call(
     )
 
 
-def _step_natively(
-    state: Tensor,
-    direction: Tensor | None,
-    value: Tensor | None,
-    static: Tensor,
-    dynamic: Tensor,
-    scale: Tensor,
-    eps: float,
-) -> Step:
+def _step_natively(inputs: Inputs, eps: float) -> Step:
+    state, static = inputs.state.contiguous(), inputs.static
     B, T, V, D = state.shape
-    state = state.contiguous()
-    written = state if direction is None else torch.empty_like(state)
+    written = state if inputs.direction is None else torch.empty_like(state)
     mixed, x, next_value = torch.empty_like(state), state.new_empty(B, T, D), static.new_empty(B, T, V)
     inverse_rms, logits = static.new_empty(B, T, V), static.new_empty(B, T, V, V + 2)
     _call(
         "ddl_hyper_connection",
-        *(state, direction, value, static, dynamic, scale, eps),
+        inputs._replace(state=state),
+        eps,
         written=written,
         mixed=mixed,
         x=x,
@@ -234,18 +213,14 @@ def _step_natively(
 
 
 def _pull_natively(
-    state: Tensor,
-    direction: Tensor | None,
-    value: Tensor | None,
-    static: Tensor,
-    dynamic: Tensor,
-    scale: Tensor,
+    inputs: Inputs,
     inverse_rms: Tensor,
     logits: Tensor,
     grad_mixed: Tensor,
     grad_x: Tensor,
     grad_next_value: Tensor,
 ) -> tuple[Tensor | None, ...]:
+    state, direction, value, static, dynamic, _ = inputs
     grad_state = torch.empty_like(state)
     grad_direction = None if direction is None else state.new_empty(direction.shape)
     grad_value = None if value is None else static.new_empty(value.shape)
@@ -253,7 +228,7 @@ def _pull_natively(
     grad_weights = torch.zeros(torch.get_num_threads(), sum(sizes), dtype=torch.float64)
     _call(
         "ddl_hyper_connection_backward",
-        *(state, direction, value, static, dynamic, scale),
+        inputs,
         written=state,
         inverse_rms=inverse_rms,
         logits=logits,
