@@ -109,6 +109,7 @@ def test_data_that_cannot_be_trained_on_is_exit_3_and_leaves_nothing(content, sa
     ("arguments", "says"),
     [
         (["--variants", "dll"], "unknown variant 'dll' (did you mean 'ddl'?)"),
+        (["--variants", ""], "unknown variant ''"),
         (["--model.d-model", "100", "--model.num-heads", "3"], "d_model must be divisible by num_heads, got 100 and 3"),
         (["--train.learning-rate", "nan"], "train.learning_rate: input should be a finite number, got nan"),
         (["--device", "gpu"], "unknown device 'gpu'"),

@@ -66,7 +66,7 @@ def new_folder(kind: str) -> Path:
 
 
 def _train(options: argparse.Namespace) -> tuple[TrainingComparison, Path]:
-    slugs = variants(options.variants or "ddl-cc")
+    slugs = variants("ddl-cc" if options.variants is None else options.variants)
     _follow_task(options)
     training = options.settings.training()
     shared = len(slugs) > 1
