@@ -129,7 +129,7 @@ def test_an_id_that_is_unknown_is_not_counted(name: str) -> None:
     model, ids = build(CONFIGURATIONS[name]), draw_ids()
     cache = model.new_cache(2)
     model(ids[:, :9], cache=cache)
-    with pytest.raises(IndexError):
+    with pytest.raises(DataError, match=r"id 1000000 at \[0, 0\] is not in the vocabulary of 29 tokens"):
         model(torch.full((2, 3), 10**6), cache=cache)
     assert cache.position == 9
     assert relative_error(model(ids[:, 9:], cache=cache), model(ids)[:, 9:]) < 1e-5
@@ -286,7 +286,7 @@ def test_rows_of_different_lengths_decode_together_as_alone(name: str) -> None:
     assert cache.position == 12
     for offset in range(3, 6):
         assert relative_error(model(following(ids, offset)[rows], cache=cache)[:, 0], expected[rows, offset]) < 1e-5
-    assert all(mixer.length == 12 + 3 for mixer in cache.mixers if isinstance(mixer, KeyValueCache))
+    assert all(layer.mixer.length == 15 for layer in cache.layers if isinstance(layer.mixer, KeyValueCache))
 
 
 @torch.no_grad()
@@ -296,7 +296,7 @@ def test_rows_of_one_length_share_their_positions() -> None:
     for row, one in zip(ids[:, :9].split(1), caches, strict=True):
         model(row, cache=one)
     cache = DecodeCache.stack(caches)
-    assert all(mixer.starts is None for mixer in cache.mixers)
+    assert all(layer.mixer.starts is None for layer in cache.layers)
     assert relative_error(model(ids[:, 9:], cache=cache), model(ids)[:, 9:]) < 1e-5
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from deep_delta.nn.compress import ChannelSum
-from deep_delta.nn.hyper import HyperStream
+from deep_delta.nn.hyper import HyperOutput, HyperStream
 from deep_delta.nn.norm import RMSNorm
 from deep_delta.nn.residual import Rewrite
 from tests.tolerances import relative_error
@@ -49,15 +49,14 @@ def process(x: Tensor, weight: Tensor) -> Tensor:
 
 def run(made: nn.ModuleList, state: Tensor, weights: Tensor) -> Tensor:
     """Through every sublayer, and out."""
-    readout, norm = ChannelSum().double(), RMSNorm(D).double()
-    rewrite = None
+    norm, rewrite = RMSNorm(D).double(), None
     for stream, weight in zip(made, weights, strict=True):
         assert isinstance(stream, HyperStream)
-        state, reading = stream.step(state, rewrite, readout, norm)
+        state, reading = stream(state, rewrite, None, norm)
         assert torch.equal(reading.c, norm(reading.x))
         rewrite = stream.propose(reading, process(reading.x, weight))
         assert rewrite.beta is None
-    return made[-1].step(state, rewrite, readout, norm, last=True)[1].x
+    return HyperOutput()(state, rewrite, ChannelSum(), norm)[1].x
 
 
 @pytest.mark.parametrize("num_streams", [1, 2, 4])
@@ -117,7 +116,7 @@ def test_the_start_is_the_peers(num_streams: int, peer: Callable[..., Any]) -> N
 def test_at_the_start_streams_are_only_added_to_and_one_of_them_is_read() -> None:
     stream, norm = HyperStream(D, 3, index=4).double(), RMSNorm(D).double()
     state, h = draw(2, 5, 3, D), draw(2, 5, D, seed=1)
-    mixed, reading = stream.step(state, None, ChannelSum(), norm)
+    mixed, reading = stream(state, None, None, norm)
     assert torch.equal(mixed, state)
     assert torch.equal(reading.x, state[:, :, 1])
     assert torch.equal(stream.write(mixed, stream.propose(reading, h)), state + h.unsqueeze(2))

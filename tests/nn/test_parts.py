@@ -100,9 +100,9 @@ def test_positions_may_differ_by_row() -> None:
     table = rotary_table(start, 3, 8, 100.0, CPU)
     qkv = torch.randn(2, 3, 3, 2, 8)
     gain = torch.randn(2, 8)
-    for found, row in zip(zip(*split_heads(qkv, *table, gain), strict=True), range(2), strict=True):
+    for found, row in zip(zip(*split_heads(qkv, table.cos, table.sin, gain), strict=True), range(2), strict=True):
         own = rotary_table(int(start[row]), 3, 8, 100.0, CPU)
-        for one, other in zip(found, split_heads(qkv[row : row + 1], *own, gain), strict=True):
+        for one, other in zip(found, split_heads(qkv[row : row + 1], own.cos, own.sin, gain), strict=True):
             assert torch.allclose(one, other[0], atol=1e-6)
 
 

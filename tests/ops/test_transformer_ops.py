@@ -142,7 +142,8 @@ def test_the_loss_is_torchs_in_every_corner() -> None:
     with torch.no_grad():
         actual = output.linear_cross_entropy(hidden, weight, targets)
     assert torch.allclose(actual, F.cross_entropy(hidden @ weight.T, targets))
-    assert output.linear_cross_entropy(hidden, weight, torch.full((5,), -100)).isnan()
+    summed = output.linear_cross_entropy(hidden, weight, targets, reduction="sum")
+    assert torch.allclose(summed, F.cross_entropy(hidden @ weight.T, targets, reduction="sum"))
     assert output.linear_cross_entropy(hidden * torch.nan, weight, targets).isnan()
     far = output.linear_cross_entropy(hidden * 1e4, weight, targets)
     assert torch.allclose(far, F.cross_entropy(hidden * 1e4 @ weight.T, targets))
@@ -184,3 +185,14 @@ def test_the_environment_asks_for_the_definitions(monkeypatch: pytest.MonkeyPatc
     (grad,) = torch.autograd.grad(silu_product.silu_product(x).sum(), x, create_graph=True)
     grad.sum().backward()
     assert x.grad is not None
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("run", [output.linear_cross_entropy, output.plain])
+def test_where_no_target_counts_the_loss_and_its_gradients_are_zero(run: Any, reduction: Any) -> None:
+    hidden, weight = (draw(5, 3).float().requires_grad_(), draw(4, 3).float().requires_grad_())
+    loss = run(hidden, weight, torch.full((5,), -100), reduction=reduction)
+    loss.backward()
+    assert loss.item() == 0.0
+    assert not hidden.grad.any()
+    assert not weight.grad.any()

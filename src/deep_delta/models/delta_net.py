@@ -9,9 +9,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from deep_delta.errors import ConfigError
-from deep_delta.models.build import initialize
+from deep_delta.models.build import build_output_stream, initialize
 from deep_delta.models.config import DdlConfig
 from deep_delta.models.transformer import Block, DdlTransformer
+from deep_delta.nn.residual import Rewrite
 
 
 class DeltaNetBlock(nn.Module):
@@ -37,14 +38,15 @@ class DeltaNetBlock(nn.Module):
             raise ConfigError("a block by itself has no last state to rebuild others from; leave state_storage out")
         self.dim = dim
         self.block = Block(config, layer=0)
+        self.stream = build_output_stream(config)
         initialize(self, config)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         """`ValueError` when x is not [B, T, dim] with at least one token."""
         if x_BTD.ndim != 3 or x_BTD.shape[2] != self.dim or 0 in x_BTD.shape:
             raise ValueError(f"x must be [B, T, {self.dim}] with B and T ≥ 1, got {tuple(x_BTD.shape)}")
-        state_BTVD, rewrite = self.block(x_BTD.unsqueeze(2), None)
-        return self.block.mlp.stream.write(state_BTVD, rewrite).squeeze(2)
+        state_BTVD, *rewrite = self.block(x_BTD.unsqueeze(2))
+        return self.stream.write(state_BTVD, Rewrite(*rewrite)).squeeze(2)
 
 
 class DeltaNetModel(DdlTransformer):

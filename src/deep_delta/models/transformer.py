@@ -9,70 +9,114 @@ logits = head(norm(compress(state)))
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from deep_delta.errors import ConfigError, DataError
-from deep_delta.models.build import build_compressor, build_expand, build_mixer, build_stream, initialize
-from deep_delta.models.cache import DecodeCache
-from deep_delta.models.config import DdlConfig
-from deep_delta.nn.attention import Attention
+from deep_delta.models.build import (
+    build_compressor,
+    build_expand,
+    build_mixer,
+    build_output_stream,
+    build_stream,
+    initialize,
+)
+from deep_delta.models.cache import DecodeCache, LayerCache
+from deep_delta.models.config import DdlConfig, Mixer
 from deep_delta.nn.norm import RMSNorm
+from deep_delta.nn.parts import call, untouched
 from deep_delta.nn.residual import Rewrite
 from deep_delta.nn.rotary import RotaryTable, rotary_table
 from deep_delta.nn.swiglu import SwiGLU
-from deep_delta.ops.linear_cross_entropy import linear_cross_entropy
+from deep_delta.ops.linear_cross_entropy import IGNORED, Reduction, cross_entropy, linear_cross_entropy
+from deep_delta.ops.plain import autocast_dtype, wants_plain
 
 Observe = Callable[[int, Tensor, Rewrite], None]
 """Called with (sublayer, state [B, T, V, D], rewrite) before each rewrite; sublayer = 2·layer, + 1 for the SwiGLU."""
 
 
+Flow = tuple[Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None]
+"""What goes from one sublayer to the next: the state, and the parts of the `Rewrite` that is to be written into it.
+Flat, so that whoever wraps a block (checkpointing, sharding) sees every tensor."""
+
+
 class Sublayer(nn.Module):
     """A process (a token mixer, SwiGLU), the norm before it and the residual stream that carries its output away."""
 
-    def __init__(self, config: DdlConfig, process: nn.Module, index: int) -> None:
+    def __init__(self, config: DdlConfig, kind: Mixer | Literal["mlp"], index: int) -> None:
         super().__init__()
+        self.kind = kind
         self.norm = RMSNorm(config.d_model, config.norm_eps)
-        self.process = process
+        self.process = SwiGLU(config.d_model, config.mlp_hidden) if kind == "mlp" else build_mixer(config, kind)
         self.stream = build_stream(config, index)
-
-
-class Block(nn.Module):
-    """A token mixer and a SwiGLU; one compressor serves both."""
-
-    def __init__(self, config: DdlConfig, layer: int) -> None:
-        super().__init__()
-        self.layer = layer
-        self.compress = build_compressor(config)
-        self.mixer = Sublayer(config, build_mixer(config, config.mixers[layer]), 2 * layer)
-        self.mlp = Sublayer(config, SwiGLU(config.d_model, config.mlp_hidden), 2 * layer + 1)
 
     def forward(
         self,
         state_BTVD: Tensor,
-        rewrite: Rewrite | None,
+        direction: Tensor | None = None,
+        value: Tensor | None = None,
+        beta: Tensor | None = None,
+        carry: Tensor | None = None,
+        *,
+        compress: nn.Module | None,
         rotary: RotaryTable | None = None,
-        cache: DecodeCache | None = None,
+        cache: LayerCache | None = None,
+    ) -> Flow:
+        """Take the state and what the sublayer before wants written; return the same for the next sublayer."""
+        rewrite = None if direction is None else Rewrite(direction, value, beta, carry)
+        boundary = None if cache is None else cache.reads[self.kind == "mlp"]
+        state_BTVD, reading = self.stream(state_BTVD, rewrite, compress, self.norm, boundary)
+        return state_BTVD, *self.stream.propose(reading, self._process(reading.c, rotary, cache))
+
+    def _process(self, c_BTD: Tensor, rotary: RotaryTable | None, cache: LayerCache | None) -> Tensor:
+        if self.kind == "mlp":
+            return self.process(c_BTD)
+        past = None if cache is None else cache.mixer_of(self.kind)
+        positions = (rotary,) if self.kind == "attention" else ()
+        return call(self.process, "a token mixer", c_BTD, offered=positions, cache=past)
+
+
+class Block(nn.Module):
+    """A token mixer and a SwiGLU; one compressor serves both.
+
+    It knows nothing of its place: the same block may stand at several places of a model.
+    """
+
+    def __init__(self, config: DdlConfig, layer: int) -> None:
+        super().__init__()
+        self.compress = None if config.residual == "hyper" else build_compressor(config)
+        self.mixer = Sublayer(config, config.mixers[layer], 2 * layer)
+        self.mlp = Sublayer(config, "mlp", 2 * layer + 1)
+
+    def forward(
+        self,
+        state_BTVD: Tensor,
+        direction: Tensor | None = None,
+        value: Tensor | None = None,
+        beta: Tensor | None = None,
+        carry: Tensor | None = None,
+        rotary: RotaryTable | None = None,
+        cache: LayerCache | None = None,
         observe: Observe | None = None,
-    ) -> tuple[Tensor, Rewrite]:
-        """Take the state and what the sublayer before wants written; return the same for the next block."""
-        for index, sublayer in enumerate((self.mixer, self.mlp), start=2 * self.layer):
-            boundary = cache.reads[index] if cache is not None else None
-            state_BTVD, reading = sublayer.stream.step(state_BTVD, rewrite, self.compress, sublayer.norm, boundary)
-            if sublayer is self.mixer:
-                past = cache.mixers[self.layer] if cache is not None else None
-                attends = isinstance(sublayer.process, Attention)
-                h_BTD = sublayer.process(reading.c, rotary, past) if attends else sublayer.process(reading.c, past)
-            else:
-                h_BTD = sublayer.process(reading.c)
-            rewrite = sublayer.stream.propose(reading, h_BTD)
-            if observe is not None:
-                observe(index, state_BTVD, rewrite)
-        assert rewrite is not None
-        return state_BTVD, rewrite
+    ) -> Flow:
+        """Take the state and what the sublayer before wants written; return the same for the next block.
+
+        `rotary` is for attention; `cache` is what this place carries while decoding; `observe` is called with 0 for the
+        mixer and 1 for the SwiGLU.
+        """
+        flow = self.mixer(state_BTVD, direction, value, beta, carry, compress=self.compress, rotary=rotary, cache=cache)
+        if observe is not None:
+            observe(0, flow[0], Rewrite(*flow[1:]))
+        flow = self.mlp(*flow, compress=self.compress, cache=cache)
+        if observe is not None:
+            observe(1, flow[0], Rewrite(*flow[1:]))
+        return flow
 
 
 class DdlTransformer(nn.Module):
@@ -91,71 +135,166 @@ class DdlTransformer(nn.Module):
     def __init__(self, config: DdlConfig) -> None:
         super().__init__()
         self.config = config
+        self.recompute = False
+        """Keep only what enters each block, and run the block again in the backward pass (activation checkpointing)."""
         self.embedding = nn.Embedding(config.vocab_size, config.d_model)
         self.expand = build_expand(config)
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.num_layers))
+        self.stream = build_output_stream(config)
         self.readout = build_compressor(config)
         self.norm = RMSNorm(config.d_model, config.norm_eps)
-        self.head = None if config.tie_embeddings else nn.Linear(config.d_model, config.vocab_size, bias=False)
+        self.head: nn.Module | None = None
+        if not config.tie_embeddings:
+            self.head = nn.Linear(config.d_model, config.vocab_size, bias=False)
         initialize(self, config)
 
-    def forward(self, ids: Tensor, cache: DecodeCache | None = None, observe: Observe | None = None) -> Tensor:
-        """Logits [B, T, vocab_size] of the next token after each of ids [B, T].
+    def forward(
+        self,
+        ids: Tensor,
+        targets: Tensor | None = None,
+        *,
+        cache: DecodeCache | None = None,
+        observe: Observe | None = None,
+        reduction: Reduction = "mean",
+        logits_to_keep: int = 0,
+    ) -> Tensor:
+        """Logits [B, T, vocab_size] of the next token after each of ids [B, T]; with targets, the loss.
 
-        With a `cache` the ids continue what it has read, and it is updated. `observe` sees every rewrite.
+        Args:
+            ids: int64 or int32, [B, T] with at least one token.
+            targets: [B, T]. The result is then the cross-entropy (nats) of the targets after the ids, an fp32 scalar;
+                targets of −100 are ignored, and where all are, the loss and its gradients are 0.
+            cache: the ids continue what it has read, and it is updated; left as it was when the pass fails.
+            observe: sees every rewrite.
+            reduction: "mean" over the targets that count, or their "sum".
+            logits_to_keep: of the last so many tokens only; 0 keeps all.
 
-        Raises `DataError` when the ids are not [B, T], `ConfigError` when they reach past the `context_limit`.
+        Raises:
+            DataError: ids or targets are not [B, T], or one of them is not in the vocabulary.
+            ConfigError: the ids reach past the `context_limit`, or a part that was replaced cannot do its work.
         """
-        return F.linear(self.hidden(ids, cache, observe), self._output_weight())
+        self._check(ids, targets)
+        hidden_BTD = self._hidden(ids, cache, observe)
+        if targets is None:
+            return self._logits(hidden_BTD[:, -logits_to_keep:] if logits_to_keep else hidden_BTD)
+        hidden, answers = hidden_BTD.flatten(0, 1), targets.flatten()
+        if self.head is None or (untouched(self.head) and self.head.bias is None):
+            return linear_cross_entropy(hidden, self._output_weight(hidden), answers, IGNORED, reduction)
+        return cross_entropy(self._logits(hidden), answers, IGNORED, reduction)
 
     def next_logits(self, ids: Tensor, cache: DecodeCache | None = None) -> Tensor:
         """Logits [B, vocab_size] of the token after the last of ids [B, T]: `forward`'s last, without the others."""
-        return F.linear(self.hidden(ids, cache)[:, -1], self._output_weight())
+        logits: Tensor = self(ids, cache=cache, logits_to_keep=1)
+        return logits[:, -1]
 
-    def hidden(self, ids: Tensor, cache: DecodeCache | None = None, observe: Observe | None = None) -> Tensor:
-        """The normalised vectors [B, T, D] that the output layer reads."""
-        if ids.ndim != 2 or 0 in ids.shape:
-            raise DataError(f"ids must be [B, T] with at least one token, got shape {tuple(ids.shape)}")
-        embedded_BTD = self.embedding(ids)  # refuses unknown ids before a cache counts them
-        start = self._admit(ids, cache)
-        rotary = None
-        if "attention" in self.config.mixers:
-            rotary = rotary_table(start, ids.shape[1], self.config.rotary_dim, self.config.rope_theta, ids.device)
-        if torch.is_autocast_enabled(ids.device.type):
-            embedded_BTD = embedded_BTD.to(torch.get_autocast_dtype(ids.device.type))
-        state_BTVD = self.expand(embedded_BTD, cache.expand if cache is not None else None)
-        rewrite = None
-        for block in self.blocks:
-            state_BTVD, rewrite = block(state_BTVD, rewrite, rotary, cache, observe)
-        boundary = cache.reads[-1] if cache is not None else None
-        last = self.blocks[-1]
-        assert isinstance(last, Block)
-        return last.mlp.stream.step(state_BTVD, rewrite, self.readout, self.norm, boundary, last=True)[1].c
-
-    def loss(self, ids: Tensor, targets: Tensor, observe: Observe | None = None) -> Tensor:
-        """Mean cross-entropy (nats) of targets [B, T] after ids [B, T], an fp32 scalar; targets of −100 are ignored."""
-        hidden = self.hidden(ids, observe=observe).flatten(0, 1)
-        return linear_cross_entropy(hidden, self._output_weight(), targets.flatten())
+    def loss(
+        self, ids: Tensor, targets: Tensor, observe: Observe | None = None, reduction: Reduction = "mean"
+    ) -> Tensor:
+        """`model(ids, targets)`, which is what wrappers see: `torch.compile(model)(ids, targets)`, DDP, FSDP2."""
+        loss: Tensor = self(ids, targets, observe=observe, reduction=reduction)
+        return loss
 
     def new_cache(self, batch_size: int) -> DecodeCache:
         """An empty cache for decoding `batch_size` sequences: `model(ids, cache=cache)` continues from it.
 
         It carries values and no gradients: those of a loss end at the first token of its own call.
         """
-        return DecodeCache(self.config, batch_size)
+        return DecodeCache(batch_size, len(self.blocks), self.config.context_limit)
 
     def num_parameters(self) -> int:
         """Parameters, tied ones counted once."""
         return sum(parameter.numel() for parameter in self.parameters())
 
-    def _output_weight(self) -> Tensor:
-        return self.embedding.weight if self.head is None else self.head.weight
+    def init_weights(self) -> None:
+        """Give every parameter its first value, as construction does: for a model that was made on the meta device and
+        then given memory (`to_empty`). Draws from torch's global generator."""
+        for module in self.modules():
+            reset = getattr(module, "reset_parameters", None)
+            if callable(reset):
+                reset()
+        initialize(self, self.config)
+
+    def _hidden(self, ids: Tensor, cache: DecodeCache | None, observe: Observe | None) -> Tensor:
+        """The normalised vectors [B, T, D] that the output layer reads."""
+        going = None if cache is None else copy.copy(cache)
+        start = self._admit(ids, going)
+        embedded_BTD = self.embedding(ids)
+        if (narrow := autocast_dtype(ids.device.type)) is not None:
+            embedded_BTD = embedded_BTD.to(narrow)
+        rotary = None
+        if "attention" in self.config.mixers:
+            rotary = rotary_table(start, ids.shape[1], self.config.rotary_dim, self.config.rope_theta, ids.device)
+        state_BTVD = call(self.expand, "expand", embedded_BTD, cache=None if going is None else going.expand)
+        recompute = self.recompute and torch.is_grad_enabled() and going is None and observe is None
+        flow: tuple[Any, ...] = (state_BTVD, None, None, None, None)
+        for place, block in enumerate(self.blocks):
+            layer = None if going is None else going.layers[place]
+            if recompute:
+                flow = checkpoint(block, *flow, rotary, use_reentrant=False)
+            else:
+                flow = block(*flow, rotary, layer, None if observe is None else _at(observe, place))
+        state_BTVD, *rewrite = flow
+        boundary = None if going is None else going.output
+        c_BTD = self.stream(state_BTVD, Rewrite(*rewrite), self.readout, self.norm, boundary)[1].c
+        if cache is not None and going is not None:
+            cache.become(going)
+        return c_BTD
+
+    def _logits(self, hidden: Tensor) -> Tensor:
+        if self.head is None:
+            return F.linear(hidden, self._output_weight(hidden))
+        logits: Tensor = self.head(hidden)
+        return logits
+
+    def _output_weight(self, hidden: Tensor) -> Tensor:
+        owner = self.embedding if self.head is None else self.head
+        weight: object = getattr(owner, "weight", None)
+        if not isinstance(weight, Tensor) or weight.device != hidden.device:
+            where = f"on {weight.device}" if isinstance(weight, Tensor) else "not there"
+            raise ConfigError(
+                f"tie_embeddings reads embedding.weight for the output, and in this {type(owner).__name__} it is {where}; "
+                "build the model with tie_embeddings=False, or set model.head"
+            )
+        return weight
+
+    def _check(self, ids: Tensor, targets: Tensor | None) -> None:
+        """Refuse what is no text of this vocabulary. Values are looked at on a CPU only: elsewhere that would wait."""
+        if ids.ndim != 2 or 0 in ids.shape:
+            raise DataError(f"ids must be [B, T] with at least one token, got shape {tuple(ids.shape)}")
+        words = getattr(self.embedding, "num_embeddings", self.config.vocab_size)
+        _check_numbers("id", ids, 0, words)
+        if targets is not None:
+            if targets.shape != ids.shape:
+                raise DataError(f"targets must be {tuple(ids.shape)} like ids, got shape {tuple(targets.shape)}")
+            _check_numbers("target", targets, IGNORED, words)
 
     def _admit(self, ids: Tensor, cache: DecodeCache | None) -> int | Tensor:
         """Check the ids' length; the position of the first one, [B] where rows differ."""
         if cache is not None:
+            if len(cache.layers) != len(self.blocks):
+                raise ConfigError(f"the cache has {len(cache.layers)} layers and the model {len(self.blocks)}")
             return cache.advance(*ids.shape)
         limit = self.config.context_limit
         if limit is not None and ids.shape[1] > limit:
             raise ConfigError(f"{ids.shape[1]} tokens are more than max_seq_len {limit}")
         return 0
+
+
+def _at(observe: Observe, place: int) -> Observe:
+    """`observe` for the block at a place."""
+    return lambda sublayer, state, rewrite: observe(2 * place + sublayer, state, rewrite)
+
+
+def _check_numbers(name: str, numbers: Tensor, least: int, words: int) -> None:
+    """Every number is a word of the vocabulary, or `least` where that is negative."""
+    if numbers.dtype not in (torch.int64, torch.int32):
+        raise DataError(f"{name}s must be int64 or int32, got {numbers.dtype}")
+    if wants_plain(numbers) or numbers.device.type != "cpu":
+        return
+    low, high = (one.item() for one in numbers.aminmax())
+    if high < words and low >= 0:
+        return
+    bad = ((numbers < 0) & (numbers != least)) | (numbers >= words)
+    if bad.any():
+        row, place = bad.nonzero()[0].tolist()
+        raise DataError(f"{name} {numbers[row, place]} at [{row}, {place}] is not in the vocabulary of {words} tokens")

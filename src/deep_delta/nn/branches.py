@@ -13,7 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from deep_delta.nn.parts import computing_dtype, ours, untouched
 from deep_delta.ops.direction import normalize_direction
+from deep_delta.ops.plain import without_autocast
 
 
 def gate_bias(beta: float) -> float:
@@ -21,27 +23,60 @@ def gate_bias(beta: float) -> float:
     return math.log(beta / (2.0 - beta))
 
 
+class GateLogit(nn.Linear):
+    """w·c + b, whose bias starts where 2σ(·) is `beta_init`."""
+
+    def __init__(self, width: int, beta_init: float) -> None:
+        self.beta_init = beta_init
+        super().__init__(width, 1)
+
+    def reset_parameters(self) -> None:
+        super().reset_parameters()
+        nn.init.constant_(self.bias, gate_bias(self.beta_init))
+
+
+ours(GateLogit)
+
+
+@ours
 class GateHead(nn.Module):
     """β = 2σ(w·c + b), or 2σ(w₂·tanh(W₁c) + b) with `hidden`; c [..., D] → [..., 1] in (0, 2).
 
-    In fp32 even under autocast: near 0 and 2 the gate's logits need the precision.
+    In fp32 even under autocast and with narrower weights: near 0 and 2 the gate needs the precision.
     """
 
     def __init__(self, d_model: int, beta_init: float = 0.5, hidden: int | None = None) -> None:
         super().__init__()
         self.hidden = None if hidden is None else nn.Linear(d_model, hidden, bias=False)
-        self.out = nn.Linear(d_model if hidden is None else hidden, 1)
-        self.beta_init = beta_init
-        nn.init.constant_(self.out.bias, gate_bias(beta_init))
+        self.out = GateLogit(d_model if hidden is None else hidden, beta_init)
 
     def forward(self, c: Tensor) -> Tensor:
-        with torch.autocast(c.device.type, enabled=False):
-            c = c.to(torch.promote_types(c.dtype, self.out.weight.dtype))
+        with without_autocast(c.device.type):
             if self.hidden is not None:
-                c = torch.tanh(self.hidden(c))
-            return 2.0 * torch.sigmoid(self.out(c))
+                c = torch.tanh(in_fp32(self.hidden, c))
+            return 2.0 * torch.sigmoid(in_fp32(self.out, c))
+
+    def row(self) -> tuple[Tensor, Tensor] | None:
+        """w and b, where β is just 2σ(w·c + b); None where the module has to be called."""
+        out = self.out
+        if self.hidden is not None or out.bias is None or not (untouched(self) and untouched(out)):
+            return None
+        return out.weight, out.bias
 
 
+def in_fp32(linear: nn.Module, x: Tensor) -> Tensor:
+    """linear(x) in fp32 at least, whatever the precision of x and of the weights; a part that is not a plain linear
+    layer is called on x in the precision of its own parameters."""
+    wide = torch.promote_types(x.dtype, torch.float32)
+    own = computing_dtype(linear)
+    if own is not None and own.itemsize < 4 and isinstance(linear, nn.Linear) and untouched(linear):
+        bias = None if linear.bias is None else linear.bias.to(wide)
+        return F.linear(x.to(wide), linear.weight.to(wide), bias)
+    out: Tensor = linear(x.to(wide if own is None else own if own.itemsize < 4 else torch.promote_types(wide, own)))
+    return out.to(torch.promote_types(out.dtype, torch.float32))
+
+
+@ours
 class ValueHead(nn.Module):
     """v = W x (+ b), or the bounded s·σ(W x + b); [..., D] → [..., V]."""
 
@@ -53,6 +88,10 @@ class ValueHead(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         v = self.proj(x)
         return v if self.scale is None else self.scale * torch.sigmoid(v)
+
+    def rows(self) -> Tensor | None:
+        """W, where v is made of W x; None where the module has to be called."""
+        return self.proj.weight if untouched(self) and untouched(self.proj) else None
 
     def activate(self, scores: Tensor) -> Tensor:
         """v from W x, [..., V], where that has been computed elsewhere."""

@@ -5,23 +5,44 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from deep_delta.nn.branches import Heads
+from deep_delta.nn.parts import ours, start_with
 from deep_delta.nn.short_conv import RowState
+from deep_delta.ops.plain import without_autocast
 from deep_delta.ops.stream_step.reference import read_on, read_state
 
 
 class BoundaryCache(RowState):
     """What a boundary between sublayers carries while decoding: what the tokens so far add to its next S − 1 reads,
-    [B, S − 1, D]; and its `weights`, put together once: the compressor's, and what its stream projects from c.
+    [B, S − 1, D].
     """
 
-    weights: tuple[Tensor | None, Heads] | None = None
+    _read: tuple[tuple[int, ...], Tensor | None] | None = None
+
+    def read_weight(self, compress: Compressor) -> Tensor | None:
+        """The compressor's weight, put together again only when its parameters have changed."""
+        parameters = [one for one in compress._parameters.values() if one is not None]
+        if torch.is_grad_enabled() or torch.compiler.is_compiling() or any(one.is_inference() for one in parameters):
+            return compress.read_weight()
+        made_of = tuple(number for one in parameters for number in (id(one), one._version, one.data_ptr()))
+        if self._read is None or self._read[0] != made_of:
+            self._read = made_of, compress.read_weight()
+        return self._read[1]
 
 
 class Compressor(nn.Module):
-    """The interface: a causal linear read of the state."""
+    """The interface: a causal linear read of the state.
+
+    It starts as the mean over the channels of the present token; or at random, where `init_std` is set before
+    `reset_parameters`.
+    """
+
+    init_std: float | None = None
+
+    def reset_parameters(self) -> None:
+        """The start; nothing where there are no weights."""
 
     def read_weight(self) -> Tensor | None:
         """Its weight over S tokens, [S, V, D], the present one last; None where the state is read as it is."""
@@ -31,6 +52,7 @@ class Compressor(nn.Module):
         raise NotImplementedError
 
 
+@ours
 class SingleChannel(Compressor):
     """V = 1: the state is read as it is."""
 
@@ -41,6 +63,7 @@ class SingleChannel(Compressor):
         return state_BTVD.squeeze(2)
 
 
+@ours
 class ChannelSum(Compressor):
     """The sum over the value channels of the same token: how the streams of hyper-connections end, in no fused step."""
 
@@ -48,6 +71,7 @@ class ChannelSum(Compressor):
         return state_BTVD.sum(2)
 
 
+@ours
 class ChannelConv(Compressor):
     """Per-feature weights over the value channels of the same token: x[d] = Σ_v w[v, d] X[v, d].
 
@@ -56,12 +80,16 @@ class ChannelConv(Compressor):
 
     def __init__(self, d_model: int, d_value: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.full((d_value, d_model), 1.0 / d_value))
+        self.weight = nn.Parameter(torch.empty(d_value, d_model))
+        self.reset_parameters()
 
-    def reset_parameters(self, std: float) -> None:
-        """Start at random, with the spread that the factored form has at its own random start."""
+    def reset_parameters(self) -> None:
+        """A random start has the spread that the factored form has at its own."""
         d_value = self.weight.shape[0]
-        nn.init.normal_(self.weight, std=std * d_value**-0.5)
+        if self.init_std is None:
+            nn.init.constant_(self.weight, 1.0 / d_value)
+        else:
+            nn.init.normal_(self.weight, std=self.init_std * d_value**-0.5)
 
     def read_weight(self) -> Tensor:
         return self.weight.unsqueeze(0)
@@ -70,6 +98,7 @@ class ChannelConv(Compressor):
         return (state_BTVD * self.read_weight().to(state_BTVD.dtype)).sum(2)
 
 
+@ours
 class FactoredChannelConv(ChannelConv):
     """`ChannelConv` kept as the released code's two factors, which collapse to one weight in forward.
 
@@ -79,23 +108,27 @@ class FactoredChannelConv(ChannelConv):
 
     def __init__(self, d_model: int, d_value: int, kernel_size: int) -> None:
         nn.Module.__init__(self)
-        self.kernel = nn.Parameter(torch.zeros(d_model, kernel_size))
-        self.read = nn.Parameter(torch.full((d_value,), 1.0 / d_value))
-        offset = torch.arange(d_value) - torch.arange(d_value).unsqueeze(1) + (kernel_size - 1) // 2
-        self._offset = offset  # [i, j]: which tap carries channel j into output i
-        with torch.no_grad():
-            self.kernel[:, (kernel_size - 1) // 2] = 1.0
+        self.kernel = nn.Parameter(torch.empty(d_model, kernel_size))
+        self.read = nn.Parameter(torch.empty(d_value))
+        self.reset_parameters()
 
-    def reset_parameters(self, std: float) -> None:
-        nn.init.normal_(self.kernel, std=std)
+    def reset_parameters(self) -> None:
+        nn.init.constant_(self.read, 1.0 / len(self.read))
+        if self.init_std is None:
+            size = self.kernel.shape[1]
+            start_with(self.kernel, F.one_hot(torch.tensor((size - 1) // 2, device="cpu"), size))
+        else:
+            nn.init.normal_(self.kernel, std=self.init_std)
 
     def read_weight(self) -> Tensor:
-        offset = self._offset.to(self.kernel.device)
-        in_range = (offset >= 0) & (offset < self.kernel.shape[1])
-        taps_DIJ = self.kernel[:, offset.clamp(0, self.kernel.shape[1] - 1)] * in_range
-        return torch.einsum("i,dij->jd", self.read, taps_DIJ).unsqueeze(0)
+        size = self.kernel.shape[1]
+        left = (size - 1) // 2
+        windows_VS = F.pad(self.read, (size - 1 - left, left)).unfold(0, size, 1)
+        with without_autocast(self.kernel.device.type):
+            return (windows_VS @ self.kernel.flip(1).mT).unsqueeze(0)
 
 
+@ours
 class TokenConv(Compressor):
     """A depthwise causal convolution over time on all D·V channels, then a read vector over V.
 
@@ -105,13 +138,17 @@ class TokenConv(Compressor):
 
     def __init__(self, d_model: int, d_value: int, kernel_size: int = 4) -> None:
         super().__init__()
-        self.kernel = nn.Parameter(torch.zeros(kernel_size, d_value, d_model))
-        self.read = nn.Parameter(torch.full((d_value,), 1.0 / d_value))
-        with torch.no_grad():
-            self.kernel[-1] = 1.0
+        self.kernel = nn.Parameter(torch.empty(kernel_size, d_value, d_model))
+        self.read = nn.Parameter(torch.empty(d_value))
+        self.reset_parameters()
 
-    def reset_parameters(self, std: float) -> None:
-        nn.init.normal_(self.kernel, std=std)
+    def reset_parameters(self) -> None:
+        nn.init.constant_(self.read, 1.0 / len(self.read))
+        if self.init_std is None:
+            size = len(self.kernel)
+            start_with(self.kernel, F.one_hot(torch.tensor(size - 1, device="cpu"), size).view(-1, 1, 1))
+        else:
+            nn.init.normal_(self.kernel, std=self.init_std)
 
     def read_weight(self) -> Tensor:
         return self.kernel * self.read.unsqueeze(-1)

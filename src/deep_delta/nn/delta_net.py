@@ -8,14 +8,16 @@ import copy
 from collections.abc import Sequence
 from typing import Self
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deep_delta.errors import ConfigError
+from deep_delta.nn.branches import in_fp32
 from deep_delta.nn.norm import RMSNorm
+from deep_delta.nn.parts import ours
 from deep_delta.nn.short_conv import ConvTail, RowState, ShortConv
 from deep_delta.ops import chunk_delta_rule, delta_rule_step
+from deep_delta.ops.plain import without_autocast
 
 
 class MemoryCache(RowState):
@@ -29,16 +31,19 @@ class MemoryCache(RowState):
         self.tail = ConvTail() if tail is None else tail
 
     def __copy__(self) -> Self:
-        return type(self)(self.tensor, copy.copy(self.tail))
+        made = super().__copy__()
+        made.tail = copy.copy(self.tail)
+        return made
 
     @classmethod
     def stack(cls, states: Sequence[Self]) -> Self:
         return cls(super().stack(states).tensor, ConvTail.stack([state.tail for state in states]))
 
-    def select(self, rows: Sequence[int]) -> Self:
+    def select(self, rows: list[int]) -> Self:
         return type(self)(super().select(rows).tensor, self.tail.select(rows))
 
 
+@ours
 class DeltaNet(nn.Module):
     """The delta rule over time as a layer  (DeltaNet, arXiv 2406.06484);  x [B, T, d_model] → [B, T, d_model].
 
@@ -118,9 +123,8 @@ class DeltaNet(nn.Module):
 
     def _beta(self, x_BTD: Tensor) -> Tensor:
         """The gates [B, H, T]; in fp32 even under autocast, because near 0 and 2 their logits need the precision."""
-        with torch.autocast(x_BTD.device.type, enabled=False):
-            logits = self.beta(x_BTD.to(torch.promote_types(x_BTD.dtype, self.beta.weight.dtype)))
-        beta_BTH = logits.sigmoid()
+        with without_autocast(x_BTD.device.type):
+            beta_BTH = in_fp32(self.beta, x_BTD).sigmoid()
         return (2.0 * beta_BTH if self.neg_eigval else beta_BTH).transpose(1, 2)
 
     def _rewrite(self, q: Tensor, k: Tensor, v: Tensor, beta: Tensor, cache: MemoryCache | None) -> Tensor:

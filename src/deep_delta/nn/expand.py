@@ -5,12 +5,15 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from deep_delta.nn.parts import ours, start_with
 from deep_delta.nn.short_conv import ConvTail
 from deep_delta.ops.causal_conv import causal_conv
 
 
+@ours
 class Repeat(nn.Module):
     """Every value channel starts as the embedding."""
 
@@ -22,6 +25,7 @@ class Repeat(nn.Module):
         return x_BTD.unsqueeze(2).expand(-1, -1, self.d_value, -1).contiguous()
 
 
+@ours
 class EmbedConv(nn.Module):
     """A depthwise causal convolution D → D·V over time; starts as the identity on every channel (the same as `Repeat`).
 
@@ -35,9 +39,8 @@ class EmbedConv(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        with torch.no_grad():
-            self.weight.zero_()
-            self.weight[-1] = 1.0
+        taps = len(self.weight)
+        start_with(self.weight, F.one_hot(torch.tensor(taps - 1, device="cpu"), taps).view(-1, 1, 1))
 
     def forward(self, x_BTD: Tensor, tail: ConvTail | None = None) -> Tensor:
         T = x_BTD.shape[1]

@@ -5,12 +5,26 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from deep_delta.nn.compress import BoundaryCache, Compressor
-from deep_delta.nn.norm import RMSNorm
+from deep_delta.errors import ConfigError
+from deep_delta.nn.branches import in_fp32
+from deep_delta.nn.compress import BoundaryCache
+from deep_delta.nn.parts import ours, start_with, untouched
 from deep_delta.nn.residual import Reading, ResidualStream, Rewrite
 from deep_delta.ops.hyper_connection import hyper_connection, write
+
+
+class Coefficients(nn.Linear):
+    """The dynamic part's W, which starts at zero."""
+
+    def reset_parameters(self) -> None:
+        super().reset_parameters()
+        nn.init.zeros_(self.weight)
+
+
+ours(Coefficients)
 
 
 class HyperStream(ResidualStream):
@@ -28,47 +42,48 @@ class HyperStream(ResidualStream):
 
     def __init__(self, d_model: int, num_streams: int, index: int, *, norm_eps: float = 1e-5) -> None:
         super().__init__()
-        self.norm_eps = norm_eps
-        read = torch.zeros(num_streams, 1)
-        read[index % num_streams] = 1.0
-        self.static = nn.Parameter(torch.cat((read, torch.eye(num_streams), torch.ones(num_streams, 1)), dim=1))
-        self.dynamic = nn.Linear(d_model, num_streams + 2, bias=False)
-        self.scale = nn.Parameter(torch.full((2,), 0.01))
+        self.norm_eps, self.index = norm_eps, index
+        self.static = nn.Parameter(torch.empty(num_streams, num_streams + 2))
+        self.dynamic = Coefficients(d_model, num_streams + 2, bias=False)
+        self.scale = nn.Parameter(torch.empty(2))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Start without a dynamic part."""
-        nn.init.zeros_(self.dynamic.weight)
+        """The static part and the scales; `dynamic` has a start of its own."""
+        num_streams = len(self.static)
+        with torch.device("cpu"):
+            read = F.one_hot(torch.tensor([self.index % num_streams]), num_streams).T
+            start = torch.cat((read, torch.eye(num_streams), torch.ones(num_streams, 1)), dim=1)
+        start_with(self.static, start)
+        nn.init.constant_(self.scale, 0.01)
 
     def step(
         self,
         state_BTVD: Tensor,
         rewrite: Rewrite | None,
-        compress: Compressor,
-        norm: RMSNorm,
+        compress: nn.Module | None,
+        norm: nn.Module,
         cache: BoundaryCache | None = None,
-        *,
-        last: bool = False,
     ) -> tuple[Tensor, Reading]:
-        """Write, then read by this sublayer's own A_m; the state that comes back is mixed already, A_rᵀ H.
-
-        `last`: the output layer reads through `compress` and mixes nothing.
-        """
-        if last:
-            if rewrite is not None:
-                state_BTVD = self.write(state_BTVD, rewrite)
-            x_BTD = compress(state_BTVD)
-            return state_BTVD, Reading(x_BTD, norm(x_BTD))
+        """Write, then read by this sublayer's own A_m; the state that comes back is mixed already, A_rᵀ H."""
+        if compress is not None:
+            raise ConfigError(
+                f"hyper-connections read by weights of their own: a {type(compress).__name__} as a block's compress "
+                "would never be asked"
+            )
         mixed_BTVD, x_BTD, value_BTV = hyper_connection(
             state_BTVD,
             None if rewrite is None else rewrite.direction,
             None if rewrite is None else rewrite.value,
             self.static,
-            self.dynamic.weight,
+            self.dynamic.weight if untouched(self.dynamic) and self.dynamic.bias is None else self._project,
             self.scale,
             eps=self.norm_eps,
         )
         return mixed_BTVD, Reading(x_BTD, norm(x_BTD), value=value_BTV)
+
+    def _project(self, normalised: Tensor) -> Tensor:
+        return in_fp32(self.dynamic, normalised)
 
     def propose(self, reading: Reading, h_BTD: Tensor) -> Rewrite:
         return Rewrite(h_BTD, reading.value)
@@ -76,3 +91,9 @@ class HyperStream(ResidualStream):
     def write(self, state_BTVD: Tensor, rewrite: Rewrite) -> Tensor:
         assert rewrite.value is not None
         return write(state_BTVD, rewrite.direction, rewrite.value)
+
+
+class HyperOutput(ResidualStream):
+    """How hyper-connections end: the output layer reads through its compressor, and nothing is mixed or proposed."""
+
+    write = HyperStream.write

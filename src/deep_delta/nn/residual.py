@@ -12,12 +12,13 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor, nn
 
+from deep_delta.errors import ConfigError
 from deep_delta.nn.branches import GateHead, Heads, ValueHead
 from deep_delta.nn.compress import BoundaryCache, Compressor
 from deep_delta.nn.norm import RMSNorm
+from deep_delta.nn.parts import call, untouched
 from deep_delta.ops import delta_update, normalize_direction
 from deep_delta.ops.stream_step import continue_step, stream_step
 
@@ -53,14 +54,11 @@ class Reading(NamedTuple):
 
 
 class ResidualStream(nn.Module):
-    """The interface. States are channel-major, [B, T, V, D]: the paper's X transposed, because D is then contiguous."""
+    """The interface. States are channel-major, [B, T, V, D]: the paper's X transposed, because D is then contiguous.
 
-    erase = True
-    """Whether what was read along the direction is erased."""
-    eps = 0.0
-    """ε of the direction's normalisation."""
-    rebuild = False
-    """Rebuild the states in the backward pass instead of storing them."""
+    A kind says how it writes and what it proposes; `step` follows from the two. One whose boundary runs as one operator
+    is a `FusedStream`.
+    """
 
     def propose(self, reading: Reading, h_BTD: Tensor) -> Rewrite:
         """From what the sublayer has read and its output h: what to write."""
@@ -70,53 +68,111 @@ class ResidualStream(nn.Module):
         """The state after a rewrite. Holds no parameters: any stream of the same kind may write another's proposal."""
         raise NotImplementedError
 
+    def forward(
+        self,
+        state_BTVD: Tensor,
+        rewrite: Rewrite | None,
+        compress: nn.Module | None,
+        norm: nn.Module,
+        cache: BoundaryCache | None = None,
+    ) -> tuple[Tensor, Reading]:
+        """`step`, as a call that hooks and wrappers see."""
+        return self.step(state_BTVD, rewrite, compress, norm, cache)
+
+    def step(
+        self,
+        state_BTVD: Tensor,
+        rewrite: Rewrite | None,
+        compress: nn.Module | None,
+        norm: nn.Module,
+        cache: BoundaryCache | None = None,
+    ) -> tuple[Tensor, Reading]:
+        """Across a sublayer boundary: write, then read and normalise for the next sublayer.
+
+        With a `cache` the tokens go on from those of earlier calls, and it is updated.
+        """
+        carry = None
+        if rewrite is not None:
+            state_BTVD, carry = self._written(state_BTVD, rewrite)
+        assert compress is not None
+        x_BTD = call(compress, "a compressor", state_BTVD, cache=cache)
+        return state_BTVD, Reading(x_BTD, norm(x_BTD), carry=carry)
+
+    def _written(self, state_BTVD: Tensor, rewrite: Rewrite) -> tuple[Tensor, Tensor | None]:
+        """The state after a rewrite, and its carry."""
+        return self.write(state_BTVD, rewrite), None
+
+
+class FusedStream(ResidualStream):
+    """A kind whose boundary is one operator (`deep_delta.ops.stream_step`), where its parts are as they were made.
+
+    A compressor, norm, gate or value that was replaced, wrapped or hooked is called as a module instead; so is a
+    subclass's own `write`.
+    """
+
+    erase = True
+    """Whether what was read along the direction is erased."""
+    eps = 0.0
+    """ε of the direction's normalisation."""
+    rebuild = False
+    """Rebuild the states in the backward pass instead of storing them."""
+
     def heads(self) -> Heads:
-        """What `propose` wants of c; a boundary may compute it in one pass with c itself."""
+        """What `propose` wants of c; the boundary may compute it in one pass with c itself."""
         return Heads()
 
     def step(
         self,
         state_BTVD: Tensor,
         rewrite: Rewrite | None,
-        compress: Compressor,
-        norm: RMSNorm,
+        compress: nn.Module | None,
+        norm: nn.Module,
         cache: BoundaryCache | None = None,
-        *,
-        last: bool = False,
     ) -> tuple[Tensor, Reading]:
-        """Across a sublayer boundary: write, then read and normalise for the next sublayer.
-
-        With a `cache` the tokens go on from those of earlier calls, and it is updated.
-        `last`: nothing follows but the output layer; this stream proposes nothing, and its state is stored.
-        """
-        if rewrite is None:
-            x_BTD = compress(state_BTVD, cache)
-            return state_BTVD, Reading(x_BTD, norm(x_BTD))
+        if rewrite is None or not self._fuses(compress, norm):
+            return super().step(state_BTVD, rewrite, compress, norm, cache)
+        assert isinstance(compress, Compressor)
+        assert isinstance(norm, RMSNorm)
         direction, value, beta, carry = rewrite
-        read_SVD, heads = self._weights(compress, cache, last)
+        read_SVD = compress.read_weight() if cache is None else cache.read_weight(compress)
         options: dict[str, Any] = {"erase": self.erase, "eps": self.eps, "norm_eps": norm.eps}
         if cache is not None and read_SVD is not None and len(read_SVD) > 1:
             out, cache.tensor = continue_step(
-                state_BTVD, direction, value, beta, read_SVD, norm.weight, *heads, cache.tensor, **options
+                state_BTVD, direction, value, beta, read_SVD, norm.weight, *self.heads(), cache.tensor, **options
             )
         else:
-            keep = last or not self.rebuild
+            keep = not self.rebuild
             out = stream_step(
-                state_BTVD, direction, value, beta, read_SVD, norm.weight, *heads, carry=carry, keep=keep, **options
-            )
+                state_BTVD, direction, value, beta, read_SVD, norm.weight, *self.heads(),
+                carry=carry, keep=keep, **options,
+            )  # fmt: skip
         return out.state, Reading(out.x, out.c, out.scores, out.gates, out.carry)
 
-    def _weights(self, compress: Compressor, cache: BoundaryCache | None, last: bool) -> tuple[Tensor | None, Heads]:
-        """The compressor's and `heads`, which do not change while a text is decoded."""
-        if cache is not None and cache.weights is not None and not torch.is_grad_enabled():
-            return cache.weights
-        weights = compress.read_weight(), Heads() if last else self.heads()
-        if cache is not None and not torch.is_grad_enabled():
-            cache.weights = weights
-        return weights
+    def _fuses(self, compress: nn.Module | None, norm: nn.Module) -> bool:
+        """Whether the operator computes just what these modules would."""
+        kind = type(self)
+        if kind not in _FUSED or "write" in self.__dict__ or type(norm) is not RMSNorm:
+            return False
+        return isinstance(compress, Compressor) and untouched(compress) and untouched(norm)
+
+    def _written(self, state_BTVD: Tensor, rewrite: Rewrite) -> tuple[Tensor, Tensor | None]:
+        if not self.rebuild and rewrite.carry is None:
+            return super()._written(state_BTVD, rewrite)
+        if type(self) not in _FUSED or "write" in self.__dict__:
+            raise ConfigError(
+                f"{type(self).__name__} writes in a way of its own, which state_storage rebuilt cannot undo; use stored"
+            )
+        direction, value, beta, carry = rewrite
+        channels, width = state_BTVD.shape[2:]
+        unread = None if channels == 1 else state_BTVD.new_zeros(1, channels, width)
+        out = stream_step(
+            state_BTVD, direction, value, beta, unread, state_BTVD.new_ones(width),
+            erase=self.erase, eps=self.eps, carry=carry, keep=not self.rebuild,
+        )  # fmt: skip
+        return out.state, out.carry
 
 
-class AdditiveStream(ResidualStream):
+class AdditiveStream(FusedStream):
     """x + h: what every residual network does; one value channel."""
 
     def propose(self, reading: Reading, h_BTD: Tensor) -> Rewrite:
@@ -126,19 +182,21 @@ class AdditiveStream(ResidualStream):
         return state_BTVD + rewrite.direction.to(state_BTVD.dtype).unsqueeze(2)
 
 
-class DeltaStream(ResidualStream):
+class DeltaStream(FusedStream):
     """X + β k (vᵀ − kᵀX)  (DDL, Eq. 2.2).
 
     Mapping `k_map` (the paper's): k̃ = h and v = value(source), where the source is the `context` c, the `state` x or
     the `branch` h. Mapping `v_map`, chosen by giving `key`: v = value(h) and k̃ = key(c). β = gate(c) in both.
+
+    Without a gate and a value it proposes nothing: so it ends a model.
     """
 
     def __init__(
         self,
-        gate: GateHead,
-        value: nn.Module,
+        gate: nn.Module | None = None,
+        value: nn.Module | None = None,
         *,
-        key: nn.Linear | None = None,
+        key: nn.Module | None = None,
         value_source: str = "context",
         eps: float = 1e-6,
     ) -> None:
@@ -149,15 +207,15 @@ class DeltaStream(ResidualStream):
     def heads(self) -> Heads:
         """The projections that are plain ones and read c."""
         value, gate = self.value, self.gate
-        rows = row = bias = None
-        if self.value_source == "context" and self.key is None and isinstance(value, ValueHead):
-            rows = value.proj.weight if type(value.proj) is nn.Linear else None
-        if gate.hidden is None and type(gate.out) is nn.Linear:
-            row, bias = gate.out.weight, gate.out.bias
+        reads_c = self.value_source == "context" and self.key is None
+        rows = value.rows() if reads_c and isinstance(value, ValueHead) else None
+        row, bias = (gate.row() if isinstance(gate, GateHead) else None) or (None, None)
         return Heads(rows, row, bias)
 
     def propose(self, reading: Reading, h_BTD: Tensor) -> Rewrite:
         value, key, beta_BT1 = self.value, self.key, reading.beta
+        assert self.gate is not None
+        assert value is not None
         if beta_BT1 is None:
             beta_BT1 = self.gate(reading.c)
         if reading.scores is not None:
@@ -185,3 +243,7 @@ class WriteOnlyStream(DeltaStream):
         k_BTD = normalize_direction(rewrite.direction, self.eps)
         written = (rewrite.beta * rewrite.value).unsqueeze(-1) * k_BTD.unsqueeze(2)
         return state_BTVD + written.to(state_BTVD.dtype)
+
+
+_FUSED = (AdditiveStream, DeltaStream, WriteOnlyStream)
+"""What `stream_step` computes; a subclass may write otherwise."""

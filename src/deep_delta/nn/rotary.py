@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 
-class RotaryTable(NamedTuple):
-    """cos and sin of position × frequency, each [T, R/2] for R rotated features; [B, T, R/2] where rows differ."""
+@dataclass(frozen=True)
+class RotaryTable:
+    """cos and sin of position × frequency, each [T, R/2] for R rotated features; [B, T, R/2] where rows differ.
+
+    Not a tuple: wrappers that cast the tensors of a module's inputs (FSDP2's mixed precision) leave these in fp32.
+    """
 
     cos: Tensor
     sin: Tensor

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from deep_delta.nn.parts import ours
 from deep_delta.ops.causal_conv import causal_conv
 
 
@@ -19,15 +20,24 @@ class RowState:
     """
 
     def __init__(self, tensor: Tensor | None = None) -> None:
+        self._tensor: Tensor | None = None
         self.tensor = tensor
 
     @property
     def tensor(self) -> Tensor | None:
-        return self._tensor
+        tensor = self._tensor
+        if tensor is not None and tensor.is_inference() and not torch.is_inference_mode_enabled():
+            self._tensor = tensor = tensor.clone()  # one of inference mode may not be saved for a backward pass
+        return tensor
 
     @tensor.setter
     def tensor(self, tensor: Tensor | None) -> None:
         self._tensor = None if tensor is None else tensor.detach()
+
+    def __copy__(self) -> Self:
+        made = type(self).__new__(type(self))
+        made.__dict__.update(self.__dict__)
+        return made
 
     @classmethod
     def stack(cls, states: Sequence[Self]) -> Self:
@@ -36,9 +46,9 @@ class RowState:
         assert len(tensors) in (0, len(states))
         return cls(torch.cat(tensors) if tensors else None)
 
-    def select(self, rows: Sequence[int]) -> Self:
+    def select(self, rows: list[int]) -> Self:
         """These rows, in this order."""
-        return type(self)(None if self.tensor is None else self.tensor[list(rows)])
+        return type(self)(None if self.tensor is None else self.tensor[rows])
 
 
 class ConvTail(RowState):
@@ -55,6 +65,7 @@ class ConvTail(RowState):
         return extended
 
 
+@ours
 class ShortConv(nn.Module):
     """SiLU of a depthwise causal convolution over time, [B, T, D] → [B, T, D].
 
@@ -63,7 +74,12 @@ class ShortConv(nn.Module):
 
     def __init__(self, dim: int, taps: int = 4) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(taps, dim).uniform_(-(taps**-0.5), taps**-0.5))
+        self.weight = nn.Parameter(torch.empty(taps, dim))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        reach = len(self.weight) ** -0.5
+        nn.init.uniform_(self.weight, -reach, reach)
 
     def forward(self, x_BTD: Tensor, tail: ConvTail | None = None) -> Tensor:
         T = x_BTD.shape[1]

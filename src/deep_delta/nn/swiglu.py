@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from deep_delta.nn.parts import ours
 from deep_delta.ops.silu_product import silu_product
 
 
+@ours
 class SwiGLU(nn.Module):
     """W_down(silu(W_gate x) ⊙ W_up x)  (arXiv 2002.05202); [..., dim] → [..., dim].
 

@@ -27,7 +27,7 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     On a CPU, up to T = 1,024, every block of rows is two batched products around a softmax, over the keys that it may
     see; elsewhere `scaled_dot_product_attention`.
     """
-    if wants_plain() or q.device.type != "cpu" or q.shape[2] > LONGEST or q.dtype == torch.float16:
+    if wants_plain(q, k, v) or q.device.type != "cpu" or q.shape[2] > LONGEST or q.dtype == torch.float16:
         return F.scaled_dot_product_attention(q, k, v, is_causal=True)
     return run_function(_CausalAttention, q, k, v)
 

@@ -20,7 +20,7 @@ def causal_conv(x: Tensor, weight: Tensor) -> Tensor:
 
     weight is [S, V, D]. On a CPU with a compiler it is one pass each way.
     """
-    if wants_plain() or native.unavailable(x):
+    if wants_plain(x, weight) or native.unavailable(x, weight):
         return plain(x, weight)
     return run_function(_CausalConv, x, weight)
 
@@ -30,8 +30,7 @@ def plain(x: Tensor, weight: Tensor) -> Tensor:
     weight, x = weight.to(x.dtype), x.unsqueeze(2)
     out = x * weight[-1]
     for age, tap_VD in enumerate(reversed(weight[:-1].unbind(0)), start=1):
-        if age < x.shape[1]:
-            out = out + F.pad(x[:, :-age] * tap_VD, (0, 0, 0, 0, age, 0))
+        out = out + F.pad(x * tap_VD, (0, 0, 0, 0, age, 0))[:, : x.shape[1]]
     return out
 
 
@@ -68,7 +67,9 @@ class _CausalConv(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
         x, weight = ctx.saved_tensors
         grad_x = x.new_empty(x.shape)
-        grad_weight = torch.zeros(native.threads(x.shape[0] * x.shape[1]), *weight.shape, dtype=torch.float64)
+        grad_weight = torch.zeros(
+            native.threads(x.shape[0] * x.shape[1]), *weight.shape, dtype=torch.float64, device="cpu"
+        )
         native.call(
             "ddl_causal_conv_backward",
             _arguments(x, weight),

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from deep_delta.errors import BackendError
+from deep_delta.ops.tracing import ordinary, traced
 
 ENVIRONMENT = "DEEP_DELTA_BACKEND"
 NAMES = frozenset({"auto", "reference", "fused", "eager", "compiled", "native", "triton", "chunk", "fla"})
@@ -52,8 +53,10 @@ def transformed() -> bool:
     return forward_ad._current_level >= 0 or torch._C._functorch.peek_interpreter_stack() is not None
 
 
-def resolve(op: str, backends: Sequence[Backend], requested: str, tensor: Tensor) -> Choice:
-    """Choose a backend of `op` for `tensor`.
+def resolve(
+    op: str, backends: Sequence[Backend], requested: str, tensor: Tensor, operands: Sequence[Tensor | None] = ()
+) -> Choice:
+    """Choose a backend of `op` for `tensor` and the other `operands`.
 
     Raises `BackendError` (exit code 2) when the requested one is unknown, or not available here, with the reason.
     """
@@ -62,12 +65,9 @@ def resolve(op: str, backends: Sequence[Backend], requested: str, tensor: Tensor
         requested, source = os.environ[ENVIRONMENT], ENVIRONMENT
         if requested in NAMES and requested not in {backend.name for backend in backends}:
             requested = "auto"
-    if transformed():
+    if why := _only_plain(tensor, *operands):
         if requested not in ("auto", "reference"):
-            raise BackendError(
-                f"backend {requested!r} of {op} has no forward-mode derivative and no torch.func transform; "
-                "use backend 'reference'"
-            )
+            raise BackendError(f"backend {requested!r} of {op} {why}; use backend 'reference'")
         requested = "reference"
     if requested != "auto":
         for backend in backends:
@@ -82,6 +82,18 @@ def resolve(op: str, backends: Sequence[Backend], requested: str, tensor: Tensor
             _say_once(op, backend.name, reason)
             return Choice(backend, reason)
     raise BackendError(f"no backend of {op} can run on {tensor.device}")
+
+
+def _only_plain(*operands: Tensor | None) -> str | None:
+    """Why nothing but plain operations will do; None where a kernel may run."""
+    if transformed():
+        return "has no forward-mode derivative and no torch.func transform"
+    if traced():
+        return "cannot be seen by what traces PyTorch's operations (torch.jit.trace, a dispatch or function mode)"
+    if not torch.compiler.is_compiling() and not ordinary(*operands):
+        kinds = sorted({type(one).__name__ for one in operands if one is not None and not ordinary(one)})
+        return f"reads memory, which these operands may not have ({', '.join(kinds)})"
+    return None
 
 
 def _say_once(op: str, name: str, reason: str) -> None:

@@ -33,7 +33,8 @@ def split_heads(
     Computed in fp32 at least; the results have qkv's dtype. On a CPU with a compiler and
     one position for all rows it is one pass each way.
     """
-    if cos.ndim == 3 or wants_plain() or native.unavailable(qkv):
+    operands = (qkv, cos, sin, gain)
+    if cos.ndim == 3 or wants_plain(*operands) or native.unavailable(*operands):
         return plain(qkv, cos, sin, gain, eps)
     return run_function(_SplitHeads, qkv, cos, sin, gain, eps)
 
@@ -74,7 +75,7 @@ class _SplitHeads(torch.autograd.Function):
         B, T, _, H, K = qkv.shape
         qkv = qkv.contiguous()
         q, k, v = (qkv.new_empty(B, H, T, K) for _ in range(3))
-        inverse_rms = torch.empty((B, T, 2, H) if gain is not None else 0)
+        inverse_rms = torch.empty((B, T, 2, H) if gain is not None else 0, dtype=torch.float32, device="cpu")
         native.call(
             "ddl_split_heads",
             _Arguments(B, T, H, K, cos.shape[-1], qkv.dtype == torch.bfloat16, native.threads(B * T), eps),
@@ -91,8 +92,8 @@ class _SplitHeads(torch.autograd.Function):
         B, H, T, K = grads[0].shape
         dtype, threads = grads[0].dtype, native.threads(B * T)
         grad_q, grad_k, grad_v = (native.rows(grad, dtype) for grad in grads)
-        grad_qkv = torch.empty(B, T, 3, H, K, dtype=dtype)
-        grad_gain = None if gain is None else torch.zeros(threads, 2, K, dtype=torch.float64)
+        grad_qkv = torch.empty(B, T, 3, H, K, dtype=dtype, device="cpu")
+        grad_gain = None if gain is None else torch.zeros(threads, 2, K, dtype=torch.float64, device="cpu")
         native.call(
             "ddl_join_heads",
             _Arguments(B, T, H, K, cos.shape[-1], dtype == torch.bfloat16, threads),

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -12,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from deep_delta.ops import native
-from deep_delta.ops.plain import first_derivative_only, run_function, wants_plain
+from deep_delta.ops.plain import first_derivative_only, run_function, wants_plain, without_autocast
 
 
 def hyper_connection(
@@ -20,7 +21,7 @@ def hyper_connection(
     direction: Tensor | None,
     value: Tensor | None,
     static: Tensor,
-    dynamic: Tensor,
+    dynamic: Tensor | Callable[[Tensor], Tensor],
     scale: Tensor,
     *,
     eps: float = 1e-5,
@@ -29,7 +30,8 @@ def hyper_connection(
 
     (A_m | A_r | B) = static + (s_α … s_α s_β) ⊙ tanh(norm(H) dynamicᵀ), where norm(H) = H · rsqrt(mean(H²) + ε) over D.
     state: [B, T, V, D]. direction, value: what the sublayer before writes, [B, T, D] and [B, T, V]; None at the first.
-    static: [V, V + 2]. dynamic: [V + 2, D]. scale: s_α and s_β, [2].
+    static: [V, V + 2]. dynamic: [V + 2, D]; or a function from norm(H) [..., D] to [..., V + 2], with plain operations
+    around it. scale: s_α and s_β, [2].
     Returns the mixed state A_rᵀ H and what the sublayer reads, A_mᵀ H, [B, T, V, D] and [B, T, D] in the state's dtype,
     and B [B, T, V], what its output will be written with.
 
@@ -37,9 +39,11 @@ def hyper_connection(
     backward pass it keeps one state, in its dtype.
     """
     wide = torch.promote_types(torch.promote_types(state.dtype, static.dtype), torch.float32)
-    with torch.autocast(state.device.type, enabled=False):
+    with without_autocast(state.device.type):
+        if not isinstance(dynamic, Tensor):
+            return plain(Inputs(state, direction, value, static.to(wide), static, scale.to(wide)), eps, dynamic)
         inputs = Inputs(state, direction, value, static.to(wide), dynamic.to(wide), scale.to(wide))
-        return plain(inputs, eps) if wants_plain() else run_function(_HyperConnection, *inputs, eps)
+        return plain(inputs, eps) if wants_plain(*inputs) else run_function(_HyperConnection, *inputs, eps)
 
 
 def write(state: Tensor, direction: Tensor, value: Tensor) -> Tensor:
@@ -59,14 +63,17 @@ class Inputs(NamedTuple):
     scale: Tensor
 
 
-def plain(inputs: Inputs, eps: float) -> tuple[Tensor, Tensor, Tensor]:
-    """The definition; the coefficients' norm is divided out after their product."""
+def plain(
+    inputs: Inputs, eps: float, project: Callable[[Tensor], Tensor] | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The definition; the coefficients' norm is divided out after their product. `project` stands for `dynamic`."""
     state, direction, value, static, dynamic, scale = inputs
     if direction is not None and value is not None:
         state = write(state, direction, value)
     wide_BTVD = state.to(static.dtype)
     inverse_BTV1 = (wide_BTVD.square().mean(-1, keepdim=True) + eps).rsqrt()
-    tanh_BTVP = torch.tanh(F.linear(wide_BTVD, dynamic) * inverse_BTV1)
+    logits = F.linear(wide_BTVD, dynamic) * inverse_BTV1 if project is None else project(wide_BTVD * inverse_BTV1)
+    tanh_BTVP = torch.tanh(logits.to(static.dtype))
     coefficients_BTVP = static + _scale_of_each(scale, static) * tanh_BTVP
     x_BT1D, mixed_BTVD = (coefficients_BTVP[..., :-1].mT @ wide_BTVD).to(state.dtype).split((1, len(static)), dim=2)
     return mixed_BTVD, x_BT1D.squeeze(2), coefficients_BTVP[..., -1]
@@ -95,7 +102,7 @@ class _HyperConnection(torch.autograd.Function):
         *tensors, inverse_rms, logits = ctx.saved_tensors
         inputs = Inputs(*tensors)
         pull = _pull_natively if _runs_natively(inputs) else _pull
-        with torch.autocast(inputs.state.device.type, enabled=False):
+        with without_autocast(inputs.state.device.type):
             return (*pull(inputs, inverse_rms, logits, *grads), None)
 
 
@@ -173,7 +180,7 @@ class _Arguments(ctypes.Structure):
 
 
 def _runs_natively(inputs: Inputs) -> bool:
-    return inputs.static.dtype == torch.float32 and native.unavailable(inputs.state) is None
+    return native.unavailable(*inputs) is None
 
 
 def _call(name: str, inputs: Inputs, eps: float = 0.0, **others: Tensor | None) -> None:
@@ -225,7 +232,7 @@ def _pull_natively(
     grad_direction = None if direction is None else state.new_empty(direction.shape)
     grad_value = None if value is None else static.new_empty(value.shape)
     sizes = static.numel(), dynamic.numel(), static.shape[1]
-    grad_weights = torch.zeros(torch.get_num_threads(), sum(sizes), dtype=torch.float64)
+    grad_weights = torch.zeros(torch.get_num_threads(), sum(sizes), dtype=torch.float64, device="cpu")
     _call(
         "ddl_hyper_connection_backward",
         inputs,

@@ -4,53 +4,72 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from deep_delta.ops.plain import first_derivative_only, wants_plain
+from deep_delta.ops.plain import autocast_dtype, first_derivative_only, wants_plain
 
+Reduction = Literal["mean", "sum"]
+IGNORED = -100
+"""The target of a token that asks for nothing."""
 LOGITS_AT_ONCE = 1 << 21
 """Logits of so many (token, word) pairs are held at a time: 8 MB in fp32. Fewer cost speed: the products get thin."""
 FEWEST_TOKENS = 256
 """Held at a time at least, however large the vocabulary."""
 
 
-def linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, ignore_index: int = -100) -> Tensor:
-    """Mean of −log softmax(hidden weightᵀ)[target] over the targets that count, an fp32 scalar (fp64 stays fp64).
+def linear_cross_entropy(
+    hidden: Tensor, weight: Tensor, targets: Tensor, ignore_index: int = IGNORED, reduction: Reduction = "mean"
+) -> Tensor:
+    """−log softmax(hidden weightᵀ)[target] over the targets that count, an fp32 scalar (fp64 stays fp64).
 
-    hidden [N, D], weight [C, D], targets [N] (int64). The gradients are made in the forward pass, from the logits while
-    they are at hand, and kept instead of them; the backward pass only scales them.
+    hidden [N, D], weight [C, D], targets [N] (int64). `reduction` is the "mean" of the targets that count, or their
+    "sum"; where none counts both are 0, with gradients of 0. The gradients are made in the forward pass, from the
+    logits while they are at hand, and kept instead of them; the backward pass only scales them.
     """
-    if wants_plain():
-        return plain(hidden, weight, targets, ignore_index)
+    if wants_plain(hidden, weight, targets):
+        return plain(hidden, weight, targets, ignore_index, reduction)
     needs_gradient = torch.is_grad_enabled() and (hidden.requires_grad or weight.requires_grad)
-    return _LinearCrossEntropy.apply(hidden, weight, targets, ignore_index, needs_gradient)
+    return _LinearCrossEntropy.apply(hidden, weight, targets, ignore_index, reduction, needs_gradient)
 
 
-def plain(hidden: Tensor, weight: Tensor, targets: Tensor, ignore_index: int = -100) -> Tensor:
+def plain(
+    hidden: Tensor, weight: Tensor, targets: Tensor, ignore_index: int = IGNORED, reduction: Reduction = "mean"
+) -> Tensor:
     """The definition."""
-    logits = F.linear(hidden, weight)
-    return F.cross_entropy(
-        logits.to(torch.promote_types(logits.dtype, torch.float32)), targets, ignore_index=ignore_index
-    )
+    return cross_entropy(F.linear(hidden, weight), targets, ignore_index, reduction)
+
+
+def cross_entropy(
+    logits: Tensor, targets: Tensor, ignore_index: int = IGNORED, reduction: Reduction = "mean"
+) -> Tensor:
+    """The same from logits [N, C], wherever they come from."""
+    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    total = F.cross_entropy(wide, targets, ignore_index=ignore_index, reduction="sum")
+    return total if reduction == "sum" else total / (targets != ignore_index).sum().clamp_min(1)
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, ignore_index: int, needs_gradient: bool
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        targets: Tensor,
+        ignore_index: int,
+        reduction: Reduction,
+        needs_gradient: bool,
     ) -> Tensor:
-        device = hidden.device.type
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
+        dtype = autocast_dtype(hidden.device.type) or hidden.dtype
         wide = torch.promote_types(dtype, torch.float32)
         ctx.dtypes = hidden.dtype, weight.dtype
         hidden, weight = hidden.to(dtype), weight.to(dtype)
-        counts = targets != ignore_index
-        num_targets = counts.sum().to(wide)
         loss = torch.zeros((), dtype=wide, device=hidden.device)
+        counts = targets != ignore_index
+        divisor = counts.sum().clamp_min(1).to(wide) if reduction == "mean" else torch.ones_like(loss)
         grad_hidden = torch.empty_like(hidden) if needs_gradient else None
         grad_weight = torch.zeros_like(weight, dtype=wide) if needs_gradient else None
         rows = max(FEWEST_TOKENS, LOGITS_AT_ONCE // len(weight))
@@ -69,7 +88,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             total = logits.sum(1, keepdim=True)
             loss += torch.where(count, total.log() + largest - picked, 0).sum()
             if grad_hidden is not None and grad_weight is not None:
-                logits.mul_(count / (total * num_targets)).scatter_add_(1, target, -(count / num_targets))
+                logits.mul_(count / (total * divisor)).scatter_add_(1, target, -(count / divisor))
                 pull = logits.to(dtype)
                 torch.mm(pull, weight, out=grad_hidden[begin : begin + rows])
                 if dtype == wide:
@@ -77,11 +96,11 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 else:
                     grad_weight += torch.mm(pull.mT, some)
         ctx.save_for_backward(grad_hidden, grad_weight)
-        return loss / num_targets
+        return loss / divisor
 
     @staticmethod
     @first_derivative_only
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         grad_hidden, grad_weight = ctx.saved_tensors
         hidden_dtype, weight_dtype = ctx.dtypes
-        return (grad_hidden * grad).to(hidden_dtype), (grad_weight * grad).to(weight_dtype), None, None, None
+        return (grad_hidden * grad).to(hidden_dtype), (grad_weight * grad).to(weight_dtype), *(None,) * 4

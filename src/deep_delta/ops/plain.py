@@ -9,20 +9,31 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from deep_delta.ops.dispatch import ENVIRONMENT, transformed
+from deep_delta.ops.tracing import ordinary, traced
 
 
-def wants_plain() -> bool:
-    """True while compiling (Inductor fuses plain operations), where the environment asks for the reference, and under
-    `torch.func` and forward-mode derivatives."""
-    return torch.compiler.is_compiling() or os.environ.get(ENVIRONMENT) == "reference" or transformed()
+def wants_plain(*operands: Tensor | None) -> bool:
+    """True while compiling (Inductor fuses plain operations), where the environment asks for the reference, under
+    `torch.func` and forward-mode derivatives, while something traces, and for operands that are not ordinary tensors.
+    """
+    if torch.compiler.is_compiling() or os.environ.get(ENVIRONMENT) == "reference":
+        return True
+    return transformed() or traced() or not ordinary(*operands)
 
 
 def without_autocast(device_type: str) -> AbstractContextManager[object]:
     """No autocast inside; where there is none anyway, entering costs nothing."""
-    enabled = torch.is_autocast_enabled(device_type)
-    return torch.autocast(device_type, enabled=False) if enabled else nullcontext()
+    return torch.autocast(device_type, enabled=False) if autocast_dtype(device_type) else nullcontext()
+
+
+def autocast_dtype(device_type: str) -> torch.dtype | None:
+    """The precision of the autocast that is at work on such a device; None where none is, or none can be ("meta")."""
+    if torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type):
+        return torch.get_autocast_dtype(device_type)
+    return None
 
 
 class _NoContext:

@@ -19,7 +19,7 @@ def silu_product(gate_up: Tensor) -> Tensor:
     Keeps its input and nothing else for the backward pass, which writes both halves of the gradient in place (autograd
     would fill two whole tensors with zeros and add them). On a CPU with a compiler it is one pass each way.
     """
-    return plain(gate_up) if wants_plain() else run_function(_SiluProduct, gate_up)
+    return plain(gate_up) if wants_plain(gate_up) else run_function(_SiluProduct, gate_up)
 
 
 def plain(gate_up: Tensor) -> Tensor:

@@ -84,7 +84,9 @@ def _build(config: DdlConfig, position: int, device: torch.device) -> Workload:
 
     @torch.inference_mode()
     def forward() -> Outputs:
-        return (model.next_logits(ids[:, -1:], _again(cache)),)
+        logits = model.next_logits(ids[:, -1:], copy.copy(cache))
+        cache.reclaim()  # the next call continues from the same place
+        return (logits,)
 
     def oracle() -> Workload:
         exact = copy.deepcopy(model).double()
@@ -98,14 +100,5 @@ def _read(model: DdlTransformer, ids: Tensor) -> DecodeCache:
     """A cache that holds these tokens. The last is read by itself, which leaves room for the next where it was full."""
     cache = model.new_cache(1)
     for piece in (*ids[:, :-1].split(_CHUNK, dim=1), ids[:, -1:]):
-        model.hidden(piece, cache)
+        model.next_logits(piece, cache)
     return cache
-
-
-def _again(cache: DecodeCache) -> DecodeCache:
-    """The cache as it is, to be continued more than once: what is appended lies behind what it holds."""
-    again = copy.copy(cache)
-    again.mixers = [copy.copy(mixer) for mixer in cache.mixers]
-    again.reads = [copy.copy(read) for read in cache.reads]
-    again.expand = copy.copy(cache.expand)
-    return again

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from deep_delta.errors import BackendError, StorageError
+from deep_delta.ops.tracing import ordinary
 from deep_delta.paths import cache_folder
 
 FLAGS = ("-std=gnu11", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fPIC")
@@ -34,12 +35,18 @@ _HERE = Path(__file__).parent
 _log = logging.getLogger("deep_delta")
 
 
-def unavailable(tensor: Tensor) -> str | None:
-    """Why the kernels cannot run on a tensor like this one; None when they can. The first call may compile (1 s)."""
-    if tensor.device.type != "cpu":
-        return f"it runs on a CPU, and the tensor is on {tensor.device}"
-    if tensor.dtype not in (torch.float32, torch.bfloat16):
-        return f"it computes in fp32 on fp32 or bf16 tensors, and this one is {tensor.dtype}"
+DTYPES = (torch.float32, torch.bfloat16)
+
+
+def unavailable(*tensors: Tensor | None) -> str | None:
+    """Why the kernels cannot run on these tensors; None when they can. The first call may compile (1 s)."""
+    for tensor in tensors:
+        if tensor is None:
+            continue
+        if tensor.device.type != "cpu":
+            return f"it runs on a CPU, and a tensor is on {tensor.device}"
+        if tensor.dtype not in DTYPES:
+            return f"it computes in fp32 on fp32 or bf16 tensors, and one is {tensor.dtype}"
     if torch.compiler.is_compiling():
         return None  # a graph may hold the op; `call` says so when it runs
     library = _library()
@@ -49,13 +56,18 @@ def unavailable(tensor: Tensor) -> str | None:
 def call(name: str, arguments: ctypes.Structure, **operands: Tensor | None) -> None:
     """Call the kernel `name` with every operand's address set in its arguments; they live until it returns.
 
-    Raises `BackendError` with the reason where there are no kernels.
+    Raises `BackendError` with the reason where there are no kernels, or where an operand has no memory to point at.
     """
     library = _library()
     if isinstance(library, str):
         raise BackendError(f"the native kernels cannot run: {library}")
     for field, tensor in operands.items():
-        if tensor is not None and tensor.numel():
+        if tensor is None:
+            continue
+        if not ordinary(tensor) or tensor.device.type != "cpu":
+            kind = f"{type(tensor).__name__} on {tensor.device}"
+            raise BackendError(f"the native kernels read a CPU's memory, and {field} is a {kind}")
+        if tensor.numel():
             setattr(arguments, field, tensor.data_ptr())
     function: Callable[..., int] = getattr(library, name)
     if function(ctypes.byref(arguments)):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from deep_delta.ops import device_kernels
+from deep_delta.ops.direction import compute_dtype
 from deep_delta.ops.dispatch import Backend, Choice, resolve
 from deep_delta.ops.native import unavailable
 from deep_delta.ops.plain import without_autocast
@@ -107,10 +108,13 @@ def stream_step(
         BackendError: the backend is unknown or cannot run here; the message says why.
     """
     step = check_step(state, k, v, beta, read, gain, heads, gate, gate_bias, erase, eps, norm_eps)
+    operands = (k, v, beta, read, gain, heads, gate, gate_bias, carry)
     rebuilds = not keep or carry is not None
     if backend == "auto" and rebuilds and torch.compiler.is_compiling():
         backend = "triton" if state.is_cuda else "eager"  # the definition would let Inductor store every state
-    run = resolve("stream_step", BACKENDS, backend, state).backend.run
+    elif backend == "auto" and step.dtype != compute_dtype(state):
+        backend = "eager"  # a kernel computes in fp32, and an operand is wider than the state
+    run = resolve("stream_step", BACKENDS, backend, state, operands).backend.run
     with without_autocast(state.device.type):  # the precision is told by the operands
         return run(step, carry, keep)
 

@@ -82,6 +82,8 @@ def check_step(
             continue
         if not tensor.is_floating_point():
             raise TypeError(f"{name} must be a floating-point tensor, got {tensor.dtype}")
+        if tensor.device != state.device:
+            raise ValueError(f"{name} is on {tensor.device} and state on {state.device}; they must be on one device")
         if shape is not None and tensor.shape != shape:
             raise ValueError(
                 f"{name} must be {tuple(shape)} beside state {tuple(state.shape)}, got {tuple(tensor.shape)}"

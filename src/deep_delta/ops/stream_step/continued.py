@@ -45,10 +45,11 @@ def continue_step(
     expected = (state.shape[0], len(read) - 1, state.shape[-1])
     if late is not None and late.shape != expected:
         raise ValueError(f"late must be {expected} beside read {tuple(read.shape)}, got {tuple(late.shape)}")
-    if torch.is_grad_enabled() or wants_plain() or unavailable(state):
+    operands = (state, k, v, beta, read, gain, heads, gate, gate_bias, late)
+    if torch.is_grad_enabled() or wants_plain(*operands) or unavailable(*operands):
         with without_autocast(state.device.type):
             return _plain(step, read, late)
-    next_late = torch.empty(expected)
+    next_late = torch.empty(expected, dtype=torch.float32, device="cpu")
     return output(step, *native.forward(step, late, next_late)[:5]), next_late
 
 

@@ -43,14 +43,14 @@ def forward(step: StepArguments, late: Tensor | None = None, next_late: Tensor |
     P = 0 if step.heads is None else len(step.heads)
     additive = step.v is None
     out = Forward(
-        torch.empty(state.shape, dtype=dtype),
-        torch.empty(0 if step.read is None else (B, T, D), dtype=dtype),
-        torch.empty((B, T, D), dtype=dtype),
-        torch.empty((B, T, P) if P else 0),
-        torch.empty(0 if step.gate is None else (B, T, 1)),
-        torch.empty(0 if additive else (B, T, V)),
-        torch.empty(0 if additive else (B, T, 1)),
-        torch.empty((B, T, 1)),
+        _empty(dtype, B, T, V, D),
+        _empty(dtype, *(() if step.read is None else (B, T, D))),
+        _empty(dtype, B, T, D),
+        _empty(torch.float32, *((B, T, P) if P else ())),
+        _empty(torch.float32, *(() if step.gate is None else (B, T, 1))),
+        _empty(torch.float32, *(() if additive else (B, T, V))),
+        _empty(torch.float32, *(() if additive else (B, T, 1))),
+        _empty(torch.float32, B, T, 1),
     )
     call(
         "ddl_stream_step_forward",
@@ -74,10 +74,10 @@ def backward(saved: Saved, upstream: Upstream) -> Gradients:
     num_threads = threads(B * T)
     additive, dtype = saved.beta is None, saved.dtype
     sizes = (S * V * D, D, P * D, *((0, 0) if saved.gate is None else (D, 1)))
-    weights = torch.zeros(num_threads, sum(sizes), dtype=torch.float64)
-    state, k = torch.empty((B, T, V, D), dtype=dtype), torch.empty((B, T, D), dtype=dtype)
-    v, beta = torch.empty(0 if additive else (B, T, V)), torch.empty(0 if additive else (B, T, 1))
-    rebuilt = torch.empty((B, T, V, D) if saved.rebuild else 0)
+    weights = torch.zeros(num_threads, sum(sizes), dtype=torch.float64, device="cpu")
+    state, k = _empty(dtype, B, T, V, D), _empty(dtype, B, T, D)
+    v, beta = (_empty(torch.float32, *(() if additive else (B, T, one))) for one in (V, 1))
+    rebuilt = _empty(torch.float32, *((B, T, V, D) if saved.rebuild else ()))
     call(
         "ddl_stream_step_backward",
         _Step(
@@ -98,13 +98,18 @@ def backward(saved: Saved, upstream: Upstream) -> Gradients:
         k.to(saved.k.dtype),
         v,
         beta,
-        read.view(S, V, D).clone() if S else torch.empty(0),
+        read.view(S, V, D).clone() if S else read,
         gain.clone(),
-        heads.view(P, D) * saved.gain.float() if P else torch.empty(0),
-        torch.empty(0) if saved.gate is None else gate.view(1, D) * saved.gain.float(),
+        heads.view(P, D) * saved.gain.float() if P else heads,
+        gate if saved.gate is None else gate.view(1, D) * saved.gain.float(),
         gate_bias.clone(),
         rebuilt,
     )
+
+
+def _empty(dtype: torch.dtype, *shape: int) -> Tensor:
+    """Memory for a result; without a shape it has no elements."""
+    return torch.empty(shape or 0, dtype=dtype, device="cpu")
 
 
 KERNELS = Kernels(forward, backward)

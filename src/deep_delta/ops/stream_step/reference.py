@@ -60,7 +60,10 @@ def read_state(state: Tensor, read: Tensor | None) -> Tensor:
     read = read.to(state.dtype)
     x = (state * read[-1]).sum(-2)
     for age, tap_VD in enumerate(reversed(read[:-1].unbind(0)), start=1):
-        if age < state.shape[-3]:
-            older = (state[..., :-age, :, :] * tap_VD).sum(-2)
-            x = x + F.pad(older, (0, 0, age, 0))
+        x = x + _delayed((state * tap_VD).sum(-2), age)
     return x
+
+
+def _delayed(x: Tensor, age: int) -> Tensor:
+    """x [..., T, D] a number of tokens later, zero before; no branch on T, so that one graph holds any length."""
+    return F.pad(x, (0, 0, age, 0))[..., : x.shape[-2], :]

@@ -1,0 +1,35 @@
+"""What a kernel may read: ordinary tensors, while nothing needs to see PyTorch's own operations.
+
+A kernel takes addresses. A tensor without memory of its own (fake, meta, sharded, quantised, any subclass) has none to
+give, and who records operations or replaces them sees nothing of a kernel. Both get plain operations.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import _get_current_function_mode_stack
+from torch.utils._device import DeviceContext
+
+ORDINARY = frozenset({Tensor, nn.Parameter})
+"""The types whose memory is their own."""
+
+
+def ordinary(*tensors: Tensor | None) -> bool:
+    """Whether each is a tensor or parameter of PyTorch's own kind, with memory behind it (None passes)."""
+    return all(one is None or (type(one) in ORDINARY and not one.is_meta) for one in tensors)
+
+
+def traced() -> bool:
+    """Whether something records or replaces PyTorch's operations as they are called.
+
+    That is `torch.jit.trace`; any `TorchDispatchMode` (`make_fx`, `FakeTensorMode`, `FlopCounterMode`); and any
+    `TorchFunctionMode` but the one behind `torch.device` as a context and `torch.set_default_device`.
+    """
+    if torch.compiler.is_compiling():
+        return False
+    if torch._C._len_torch_dispatch_stack() or torch._C._get_tracing_state() is not None:
+        return True
+    return torch._C._len_torch_function_stack() > 0 and any(
+        type(mode) is not DeviceContext for mode in _get_current_function_mode_stack()
+    )
