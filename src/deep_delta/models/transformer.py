@@ -252,8 +252,8 @@ class DdlTransformer(nn.Module):
         if not isinstance(weight, Tensor) or weight.device != hidden.device:
             where = f"on {weight.device}" if isinstance(weight, Tensor) else "not there"
             raise ConfigError(
-                f"tie_embeddings reads embedding.weight for the output, and in this {type(owner).__name__} it is {where}; "
-                "build the model with tie_embeddings=False, or set model.head"
+                f"tie_embeddings reads embedding.weight for the output, and in this {type(owner).__name__} it "
+                f"is {where}; build the model with tie_embeddings=False, or set model.head"
             )
         return weight
 

@@ -95,7 +95,8 @@ def _run_block(
     beta: Tensor | None = None,
 ) -> Tensor:
     rotary = rotary_table(0, state.shape[1], config.rotary_dim, config.rope_theta, state.device)
-    return block.mlp.stream.write(*block(state, Rewrite(direction, value, beta), rotary, None, None))
+    state, *rewrite = block(state, direction, value, beta, rotary=rotary)
+    return block.mlp.stream.write(state, Rewrite(*rewrite))
 
 
 def _autocast(precision: Precision) -> torch.dtype | None:
