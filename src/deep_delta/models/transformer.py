@@ -71,6 +71,11 @@ class Sublayer(nn.Module):
         """Take the state and what the sublayer before wants written; return the same for the next sublayer."""
         rewrite = None if direction is None else Rewrite(direction, value, beta, carry)
         boundary = None if cache is None else cache.reads[self.kind == "mlp"]
+        if not hasattr(self.stream, "propose"):
+            raise ConfigError(
+                f"a {type(self.stream).__name__} in the place of a residual stream is asked for what to write, and has "
+                "no propose; subclass the stream, or hook it"
+            )
         state_BTVD, reading = self.stream(state_BTVD, rewrite, compress, self.norm, boundary)
         return state_BTVD, *self.stream.propose(reading, self._process(reading.c, rotary, cache))
 

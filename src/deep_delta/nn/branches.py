@@ -58,10 +58,8 @@ class GateHead(nn.Module):
 
     def row(self) -> tuple[Tensor, Tensor] | None:
         """w and b, where β is just 2σ(w·c + b); None where the module has to be called."""
-        out = self.out
-        if self.hidden is not None or out.bias is None or not (untouched(self) and untouched(out)):
-            return None
-        return out.weight, out.bias
+        alone = self.hidden is None and untouched(self) and untouched(self.out)
+        return (self.out.weight, self.out.bias) if alone and self.out.bias is not None else None
 
 
 def in_fp32(linear: nn.Module, x: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from deep_delta.errors import ConfigError
@@ -129,6 +130,8 @@ class FusedStream(ResidualStream):
         norm: nn.Module,
         cache: BoundaryCache | None = None,
     ) -> tuple[Tensor, Reading]:
+        if rewrite is not None and rewrite.carry is not None:
+            _check_carried(state_BTVD, rewrite.carry)
         if rewrite is None or not self._fuses(compress, norm):
             return super().step(state_BTVD, rewrite, compress, norm, cache)
         assert isinstance(compress, Compressor)
@@ -243,6 +246,15 @@ class WriteOnlyStream(DeltaStream):
         k_BTD = normalize_direction(rewrite.direction, self.eps)
         written = (rewrite.beta * rewrite.value).unsqueeze(-1) * k_BTD.unsqueeze(2)
         return state_BTVD + written.to(state_BTVD.dtype)
+
+
+def _check_carried(state: Tensor, carry: Tensor) -> None:
+    """The state is the one that the carry was made with: of the same node of the graph."""
+    if not torch.compiler.is_compiling() and state.grad_fn is not carry.grad_fn:
+        raise ConfigError(
+            "with state_storage rebuilt a state has to reach the next boundary as it was made, and something between "
+            "changed it (a hook or a wrapper around a block or a sublayer); use stored"
+        )
 
 
 _FUSED = (AdditiveStream, DeltaStream, WriteOnlyStream)
