@@ -250,7 +250,9 @@ class WriteOnlyStream(DeltaStream):
 
 def _check_carried(state: Tensor, carry: Tensor) -> None:
     """The state is the one that the carry was made with: of the same node of the graph."""
-    if not torch.compiler.is_compiling() and state.grad_fn is not carry.grad_fn:
+    if torch.compiler.is_compiling() or carry.grad_fn is None:
+        return
+    if state.grad_fn is not carry.grad_fn:
         raise ConfigError(
             "with state_storage rebuilt a state has to reach the next boundary as it was made, and something between "
             "changed it (a hook or a wrapper around a block or a sublayer); use stored"
