@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, FieldSerializationInfo, field_serializer, model_validator
 
 from deep_delta.runs.record import Record
 
-Count = Annotated[int, Field(ge=1, le=2**24)]
+_LARGEST = 2**24
+
+Count = Annotated[int, Field(ge=1, le=_LARGEST)]
 Residual = Literal["additive", "delta", "write_only", "hyper"]
 Mixer = Literal["attention", "deltanet"]
 Compression = Literal["token_conv", "channel_conv"]
@@ -20,6 +22,9 @@ _REWRITE_FIELDS = (
     *("mapping", "value_source", "value_scale", "value_bias", "value_constant"),
     *("beta_init", "beta_single_linear", "beta_hidden", "k_eps"),
 )
+
+
+_DERIVED = ("head_dim", "mlp_hidden")
 
 
 class DdlConfig(Record):
@@ -80,23 +85,31 @@ class DdlConfig(Record):
 
     @model_validator(mode="before")
     @classmethod
-    def _derive(cls, fields: Any) -> Any:
-        """Fill in the widths that follow from others."""
+    def _leave_out_none(cls, fields: Any) -> Any:
+        """None stands for a width that is to follow from others, as in `model_dump`."""
         if not isinstance(fields, dict):
             return fields
-        fields = dict(fields)
-        d_model, num_heads = fields.get("d_model"), fields.get("num_heads")
-        sane = all(isinstance(n, int) and 0 < n <= 2**24 for n in (d_model, num_heads))
-        if fields.get("head_dim") is None:
-            if sane and d_model % num_heads:
-                raise ValueError(f"d_model must be divisible by num_heads, got {d_model} and {num_heads}")
-            fields["head_dim"] = d_model // num_heads if sane else 1
-        if fields.get("mlp_hidden") is None:
-            fields["mlp_hidden"] = math.ceil(8 * d_model / 3) if sane else 1
-        return fields
+        return {name: value for name, value in fields.items() if value is not None or name not in _DERIVED}
 
     @model_validator(mode="after")
-    def _consistent(self) -> DdlConfig:
+    def _derive(self) -> Self:
+        """Fill in the widths that follow from others. They count as unset, so that a copy derives its own."""
+        if self.head_dim is None:
+            if self.d_model % self.num_heads:
+                raise ValueError(f"d_model must be divisible by num_heads, got {self.d_model} and {self.num_heads}")
+            vars(self)["head_dim"] = self.d_model // self.num_heads
+        if self.mlp_hidden is None:
+            vars(self)["mlp_hidden"] = math.ceil(8 * self.d_model / 3)
+            if self.mlp_hidden > _LARGEST:
+                raise ValueError(f"d_model {self.d_model} makes mlp_hidden {self.mlp_hidden}, more than {_LARGEST}")
+        return self
+
+    @field_serializer(*_DERIVED)
+    def _null_where_derived(self, width: int, field: FieldSerializationInfo) -> int | None:
+        return width if field.field_name in self.model_fields_set else None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
         if self.attention_every is not None and self.mixer != "deltanet":
             raise ValueError(f"attention_every makes a hybrid of mixer deltanet, got mixer {self.mixer}")
         if self.rotary_dim % 2 and "attention" in self.mixers:
@@ -118,6 +131,11 @@ class DdlConfig(Record):
         for name in _REWRITE_FIELDS:
             if getattr(self, name) != DdlConfig.model_fields[name].default:
                 raise ValueError(f"residual hyper has no direction, value or gate for {name} to shape; leave it out")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every field with its value, derived widths too, and a `model_type`: what tools for transformers models (peft)
+        ask of a model's `config`. `model_dump` is the form to build another configuration from."""
+        return {"model_type": "deep_delta", **dict(self)}
 
     @property
     def rotary_dim(self) -> int:

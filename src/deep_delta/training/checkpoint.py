@@ -146,12 +146,8 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> tup
     """
     folder = resolve_checkpoint(path)
     manifest = _verify(folder, MODEL, TOKENIZER)
-    fields: dict[str, Any] = dict(manifest.model)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            model = DdlTransformer(DdlConfig(**fields))
-    except ConfigError as error:
-        _refuse(folder, str(error))
+    with torch.random.fork_rng(devices=[]):
+        model = DdlTransformer(_saved_config(folder, manifest))
     load_weights(folder / MODEL, model)
     try:
         tokenizer = Tokenizer.load(folder / TOKENIZER)
@@ -177,7 +173,7 @@ def restore(
     """
     folder = resolve_checkpoint(path)
     manifest = _verify(folder, MODEL, OPTIMIZER, STATE)
-    _require_same(folder, manifest.model, model.config.model_dump(), tuple(manifest.model))
+    _require_same(folder, dict(_saved_config(folder, manifest)), dict(model.config), tuple(DdlConfig.model_fields))
     _require_same(folder, manifest.training, training.model_dump(), _DATA_ORDER_FIELDS)
     if (manifest.data.sha256, manifest.data.tokenizer_sha256) != (data.sha256, data.tokenizer_sha256):
         raise DataError(
@@ -235,6 +231,15 @@ def _verify(folder: Path, *needed: str) -> Manifest:
         hint = "holds weights only, so training cannot resume from it" if manifest.kind == BEST else "is incomplete"
         _refuse(folder, f"it has no {missing[0]}: it {hint}")
     return manifest
+
+
+def _saved_config(folder: Path, manifest: Manifest) -> DdlConfig:
+    """The model's configuration; what it leaves out is as it was by default, or follows from the rest."""
+    fields: dict[str, Any] = dict(manifest.model)
+    try:
+        return DdlConfig(**fields)
+    except ConfigError as error:
+        _refuse(folder, str(error))
 
 
 def _require_same(folder: Path, saved: Mapping[str, Any], now: Mapping[str, Any], fields: tuple[str, ...]) -> None:
