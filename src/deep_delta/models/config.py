@@ -11,7 +11,10 @@ from deep_delta.runs.record import Record
 
 _LARGEST = 2**24
 
+_FLOAT_MAX = 3.4028234663852886e38  # of fp32
+
 Count = Annotated[int, Field(ge=1, le=_LARGEST)]
+Taps = Annotated[int, Field(ge=1, le=2**16)]
 Residual = Literal["additive", "delta", "write_only", "hyper"]
 Mixer = Literal["attention", "deltanet"]
 Compression = Literal["token_conv", "channel_conv"]
@@ -38,7 +41,7 @@ class DdlConfig(Record):
     num_layers: Count = Field(description="blocks; each has two sublayers, so 2·num_layers residual updates")
     num_heads: Count = Field(description="heads of every token mixer")
     vocab_size: Count = Field(description="tokens the embedding knows")
-    d_value: Annotated[int, Field(ge=1, le=64)] = Field(
+    d_value: Annotated[int, Field(ge=1, le=2**16)] = Field(
         1, description="value channels V of the state (paper: d_v); the streams of hyper, usually 4"
     )
     head_dim: Count = Field(None, description="width of one head; d_model / num_heads when unset")  # type: ignore[assignment]
@@ -49,35 +52,40 @@ class DdlConfig(Record):
     attention_every: int | None = Field(None, ge=1, le=2**24, description="deltanet: every n-th layer attends (hybrid)")
     neg_eigval: bool = Field(False, description="deltanet: β in (0, 2) instead of (0, 1), so that a memory can reflect")
     output_gate: bool = Field(False, description="deltanet: gate its output by SiLU(W_g x)")
-    mixer_conv_size: Annotated[int, Field(ge=1, le=64)] = Field(4, description="deltanet: taps of its convolutions")
+    mixer_conv_size: Taps = Field(4, description="deltanet: taps of its convolutions")
     chunk_size: Count = Field(64, description="deltanet: tokens worked on at once; changes the speed only")
 
     mapping: Mapping = Field("k_map", description="k_map: the sublayer gives the direction; v_map: it gives the value")
     value_source: ValueSource = Field("context", description="what W_v reads under k_map")
-    value_scale: float | None = Field(None, gt=0, le=1e6, description="s of the bounded value s·σ(·); unset: linear")
+    value_scale: float | None = Field(
+        None, ge=-_FLOAT_MAX, le=_FLOAT_MAX, description="s of the bounded value s·σ(·); unset: linear"
+    )
     value_bias: bool = Field(False, description="a bias in W_v")
-    value_constant: float | None = Field(None, ge=-1e6, le=1e6, description="a constant value instead of W_v")
+    value_constant: float | None = Field(
+        None, ge=-_FLOAT_MAX, le=_FLOAT_MAX, description="a constant value instead of W_v"
+    )
 
     beta_init: float = Field(0.5, gt=0, lt=2, description="gate β at the start, in (0, 2)")
     beta_single_linear: bool = Field(True, description="one linear layer for the gate; else two with tanh")
     beta_hidden: Count = Field(128, description="hidden width of the two-layer gate")
-    k_eps: float = Field(1e-6, ge=0, le=1, description="ε of the direction's normalisation")
+    k_eps: float = Field(1e-6, ge=0, le=_FLOAT_MAX, description="ε of the direction's normalisation")
 
     compression: Compression = Field(
         "token_conv", description="how the state is read if d_value > 1; without effect on hyper"
     )
-    shortconv_kernel_size: Annotated[int, Field(ge=1, le=64)] = Field(4, description="taps of token_conv over time")
+    shortconv_kernel_size: Taps = Field(4, description="taps of token_conv over time")
     compressor_init: Literal["mean", "random"] = Field("mean", description="mean over channels, or as released")
     compressor_factored: bool = Field(False, description="channel_conv as the released code's two factors")
+    compressor_causal: bool = Field(False, description="compressor_factored: pad its kernel on the left alone")
     embed_conv: bool = Field(False, description="expand the embedding by a causal convolution")
-    embed_conv_kernel_size: Annotated[int, Field(ge=1, le=64)] = Field(4, description="its taps over time")
+    embed_conv_kernel_size: Taps = Field(4, description="its taps over time")
 
     max_seq_len: Count = Field(128, description="longest sequence that attention holds; without attention no limit")
-    rope_theta: float = Field(10000.0, gt=0, le=1e12, description="base of the rotary frequencies")
+    rope_theta: float = Field(10000.0, gt=0, le=_FLOAT_MAX, description="base of the rotary frequencies")
     rope_fraction: float = Field(1.0, ge=0, le=1, description="share of each head that is rotated")
     qk_norm: bool = Field(True, description="learnable RMSNorm on q and k, after RoPE")
-    norm_eps: float = Field(1e-5, gt=0, le=1, description="ε of the RMSNorms before sublayers and output")
-    qk_norm_eps: float = Field(1e-5, gt=0, le=1, description="ε of the RMSNorms on q and k")
+    norm_eps: float = Field(1e-5, gt=0, le=_FLOAT_MAX, description="ε of the RMSNorms before sublayers and output")
+    qk_norm_eps: float = Field(1e-5, gt=0, le=_FLOAT_MAX, description="ε of the RMSNorms on q and k")
     tie_embeddings: bool = Field(True, description="one matrix for embedding and output")
     state_storage: Literal["stored", "rebuilt"] = Field(
         "stored", description="what the backward pass keeps of the state"
@@ -118,6 +126,8 @@ class DdlConfig(Record):
             raise ValueError(f"residual additive has one value channel, got d_value {self.d_value}")
         if self.embed_conv and self.d_value == 1:
             raise ValueError("embed_conv expands the embedding over value channels, so it needs d_value > 1")
+        if self.compressor_causal and not self.compressor_factored:
+            raise ValueError("compressor_causal pads the kernel of compressor_factored; set both, or neither")
         if self.residual == "hyper":
             self._admit_hyper()
         if self.value_constant is not None and self.mapping == "v_map":

@@ -73,18 +73,19 @@ class ChannelConv(Compressor):
 class FactoredChannelConv(ChannelConv):
     """`ChannelConv` kept as the released code's two factors, which collapse to one weight in forward.
 
-    `kernel` [D, S] runs along the value channels with "same" zero padding (⌊(S − 1)/2⌋ on the left), then `read` [V]
-    sums: w[j] = Σ_i read[i] · kernel[:, j − i + ⌊(S − 1)/2⌋], where the index is in range.
+    `kernel` [D, S] runs along the value channels, then `read` [V] sums: w[j] = Σ_i read[i] · kernel[:, j − i + pad],
+    where the index is in range. pad is ⌊(S − 1)/2⌋ ("same" zero padding), or S − 1 where `causal`.
     """
 
-    def __init__(self, d_model: int, d_value: int, kernel_size: int) -> None:
+    def __init__(self, d_model: int, d_value: int, kernel_size: int, *, causal: bool = False) -> None:
         nn.Module.__init__(self)
+        pad = kernel_size - 1 if causal else (kernel_size - 1) // 2
         self.kernel = nn.Parameter(torch.zeros(d_model, kernel_size))
         self.read = nn.Parameter(torch.full((d_value,), 1.0 / d_value))
-        offset = torch.arange(d_value) - torch.arange(d_value).unsqueeze(1) + (kernel_size - 1) // 2
+        offset = torch.arange(d_value) - torch.arange(d_value).unsqueeze(1) + pad
         self._offset = offset  # [i, j]: which tap carries channel j into output i
         with torch.no_grad():
-            self.kernel[:, (kernel_size - 1) // 2] = 1.0
+            self.kernel[:, pad] = 1.0
 
     def reset_parameters(self, std: float) -> None:
         nn.init.normal_(self.kernel, std=std)
