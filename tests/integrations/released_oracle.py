@@ -15,6 +15,30 @@ from torch import Tensor
 
 Parameters = dict[str, Tensor]
 
+BASE: dict[str, Any] = {
+    "vocab_size": 23,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "hidden_size": 20,
+    "head_dim": 8,
+    "block_size": 11,
+    "intermediate_size": 31,
+    "use_qk_rmsnorm": True,
+    "rope_ratio": 1.0,
+    "ddl_value_channels": 3,
+    "ddl_state_shortconv_kernel_size": 3,
+    "input_embed_shortconv_kernel_size": 2,
+    "ddl_k_eps": 1e-5,
+    "ddl_beta_hidden_size": 9,
+    "ddl_beta_single_linear": True,
+    "ddl_v_sigmoid": True,
+    "ddl_v_sigmoid_scale": 4.0,
+    "ddl_beta_init": 0.0,
+}
+
+WIDTHS: dict[str, Any] = {"d_model": 16, "num_layers": 1, "num_heads": 2, "vocab_size": 9}
+THEIRS: dict[str, Any] = {"value_source": "state", "value_bias": True, "mlp_hidden": 42}
+
 
 def draw_parameters(config: dict[str, Any], kind: str, seed: int) -> Parameters:
     """Random weights of every released shape; kind is baseline, scalar, tc, tc-ec, cc or cc-ec."""

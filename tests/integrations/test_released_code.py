@@ -20,32 +20,11 @@ from deep_delta.integrations.released_code import (
     released_gradients,
     released_parameters,
 )
-from tests.integrations.released_oracle import draw_parameters, released_logits
+from tests.integrations.released_oracle import BASE, THEIRS, WIDTHS, draw_parameters, released_logits
 from tests.tolerances import relative_error
 
 GOLDEN = sorted((Path(__file__).parent.parent / "golden").glob("official_*.safetensors"))
 KINDS = ["baseline", "scalar", "tc", "tc-ec", "cc", "cc-ec"]
-
-BASE: dict[str, Any] = {
-    "vocab_size": 23,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "hidden_size": 20,
-    "head_dim": 8,
-    "block_size": 11,
-    "intermediate_size": 31,
-    "use_qk_rmsnorm": True,
-    "rope_ratio": 1.0,
-    "ddl_value_channels": 3,
-    "ddl_state_shortconv_kernel_size": 3,
-    "input_embed_shortconv_kernel_size": 2,
-    "ddl_k_eps": 1e-5,
-    "ddl_beta_hidden_size": 9,
-    "ddl_beta_single_linear": True,
-    "ddl_v_sigmoid": True,
-    "ddl_v_sigmoid_scale": 4.0,
-    "ddl_beta_init": 0.0,
-}
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "as released": {},
@@ -156,78 +135,6 @@ def test_a_scale_beyond_a_million(kind: str) -> None:
     assert relative_error(model(ids), expected) < 1e-6
 
 
-AUTO_MAPS: dict[str, tuple[Any, bool]] = {
-    "none": (None, False),
-    "empty": ({}, False),
-    "the plain file": ({"AutoModelForCausalLM": "DDL-gpt-mha-rope-CC-EC.GPT"}, False),
-    "the accelerated file": ({"AutoModelForCausalLM": "DDL-gpt-mha-rope-CC-EC-accelerated.GPT"}, True),
-    "in a repository": ({"AutoModel": "someone/models--DDL_gpt_mha_rope_CC_EC_accelerated.GPT"}, True),
-    "the configuration's alone": ({"AutoConfig": "DDL-gpt-mha-rope-CC-EC-accelerated.GPTConfig"}, True),
-    "the model's, which counts": (
-        {"AutoConfig": "x-accelerated.GPTConfig", "AutoModelForCausalLM": "DDL-gpt-mha-rope-CC-EC.GPT"},
-        False,
-    ),
-    "a repository's name, which does not": ({"AutoModel": "me/accelerated--DDL-gpt-mha-rope-CC-EC.GPT"}, False),
-}
-
-
-@pytest.mark.parametrize("case", AUTO_MAPS)
-def test_auto_map_names_the_file_and_an_argument_wins(case: str) -> None:
-    auto_map, accelerated = AUTO_MAPS[case]
-    config = BASE | {"ddl_v_sigmoid": False, "auto_map": auto_map}
-    parameters = draw_parameters(config, "cc-ec", seed=0)
-    ids = torch.arange(11).unsqueeze(0)
-    found = model_from_released(config, parameters)(ids)
-    assert relative_error(found, released_logits(config, parameters, ids, accelerated=accelerated)) < 1e-4
-    assert relative_error(found, released_logits(config, parameters, ids, accelerated=not accelerated)) > 1e-2
-    for code in ("plain", "accelerated"):
-        chosen = model_from_released(config, parameters, code=code)(ids)
-        assert torch.equal(chosen, found) is ((code == "accelerated") is accelerated)
-
-
-def test_an_accelerated_file_of_another_model_is_refused() -> None:
-    for kind in ("scalar", "tc", "tc-ec"):
-        parameters = draw_parameters(BASE, kind, seed=0)
-        with pytest.raises(ConfigError, match="compresses by channel"):
-            model_from_released(BASE, parameters, code="accelerated")
-    with pytest.raises(ConfigError, match="code must be plain or accelerated, got 'fast'"):
-        model_from_released(BASE, draw_parameters(BASE, "cc", seed=0), code="fast")  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="auto_map must map names to classes"):
-        model_from_released(BASE | {"auto_map": "x.GPT"}, draw_parameters(BASE, "cc", seed=0))
-
-
-NOTHING: dict[str, Any] = {
-    **{"eos_token_id": 7, "bos_token_id": 1, "pad_token_id": [0, 1], "decoder_start_token_id": 3, "sep_token_id": 4},
-    **{"output_hidden_states": True, "bias": True, "dropout": 0.1, "scale_attn_by_inverse_layer_idx": True},
-    **{"ddl_state_dv_shortconv_causal": True, "hidden_size_base": 77, "mlp_hidden_mult": 4.5, "ddl_beta_init": 2},
-    **{"architectures": ["GPT"], "auto_map": {"AutoModel": "a.GPT"}, "torch_dtype": "bfloat16", "dtype": "float32"},
-    **{"transformers_version": "4.57.0", "model_type": "nanogpt-pro", "_name_or_path": "x", "use_cache": True},
-    **{"tie_word_embeddings": True, "is_decoder": True, "id2label": {"0": "x"}, "ddl_state_read_init": 0.5},
-    **{"max_length": 20, "temperature": 1.0, "top_k": 50, "top_p": 1.0, "num_beams": 1, "return_dict": True},
-    **{"pruned_heads": {}, "rope_scaling": None, "quantization_config": None, "using_groupnorm": False},
-    **{"q_activation": "identity", "use_k_shift": 0, "custom_pipelines": {}, "initializer_range": 0.02},
-    **{"mup": False, "block_size": 99},
-}
-
-
-@pytest.mark.parametrize("name", NOTHING)
-def test_keys_that_change_nothing_are_accepted(name: str) -> None:
-    ids = torch.arange(11).unsqueeze(0)
-    for kind in ("baseline", "cc-ec"):
-        parameters = draw_parameters(BASE, kind, seed=0)
-        without = model_from_released(BASE, parameters)
-        assert torch.equal(model_from_released(BASE | {name: NOTHING[name]}, parameters)(ids), without(ids))
-
-
-def test_mup_at_its_base_width_scales_nothing() -> None:
-    config, parameters = BASE | {"mup": True}, draw_parameters(BASE, "cc", seed=0)
-    same = model_from_released(config | {"hidden_size_base": 20}, parameters)
-    assert same.config == model_from_released(BASE, parameters).config
-    for options, scale in (({"hidden_size_base": 40}, "40 / 20"), ({}, "1024 / 20")):
-        with pytest.raises(ConfigError, match=rf"mup = True is not supported: .* = {scale}"):
-            model_from_released(config | options, parameters)
-
-
 def test_sequences_longer_than_block_size_are_read_where_asked_for() -> None:
     parameters = draw_parameters(BASE, "cc-ec", seed=0)
     ids = torch.arange(20).unsqueeze(0)
@@ -252,49 +159,6 @@ def test_a_tied_head_may_be_among_the_parameters() -> None:
         model_from_released(BASE, parameters | {"lm_head.weight": torch.zeros(23, 20)})
     del with_head["transformer.wte.weight"]  # of two names for one matrix, some writers keep the head's
     assert torch.equal(model_from_released(BASE, with_head)(ids), model_from_released(BASE, parameters)(ids))
-
-
-@pytest.mark.parametrize(
-    "option",
-    [
-        {"use_output_gate": True},
-        {"using_groupnorm": True},
-        {"use_k_shift": True},
-        {"v_activation": "relu"},
-        {"use_v_shift": True},
-        {"quantization_config": {"bits": 4}},
-        {"an_option_of_tomorrow": 3},
-    ],
-    ids=str,
-)
-def test_any_other_active_option_is_named(option: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match=next(iter(option))):
-        model_from_released(BASE | option, draw_parameters(BASE, "cc", seed=0))
-
-
-@pytest.mark.parametrize(
-    ("options", "problem"),
-    [
-        ({"rope_ratio": 1.5}, "rope_ratio must be 0 to 1, got 1.5"),
-        ({"rope_base": 0}, "rope_base must be positive, got 0"),
-        ({"ddl_k_eps": float("nan")}, "ddl_k_eps must be a finite number, got nan"),
-        ({"ddl_v_sigmoid_scale": "4"}, "ddl_v_sigmoid_scale must be a finite number, got '4'"),
-        ({"ddl_v_sigmoid": "yes"}, "ddl_v_sigmoid must be true or false, got 'yes'"),
-        ({"num_attention_heads": 0}, "num_attention_heads must be a whole number from 1, got 0"),
-        ({"hidden_size": 20.0}, "hidden_size must be a whole number from 1, got 20.0"),
-        ({"vocab_size": 10**30}, "vocab_size"),
-        ({"ddl_value_channels": 1}, "ddl_value_channels = 1"),
-    ],
-    ids=str,
-)
-def test_values_that_cannot_be_are_named(options: dict[str, Any], problem: str) -> None:
-    with pytest.raises(ConfigError, match=f"^released configuration: .*{problem}"):
-        model_from_released(BASE | options, draw_parameters(BASE, "cc", seed=0))
-
-
-def test_an_eps_of_the_baseline_below_zero_is_named() -> None:
-    with pytest.raises(ConfigError, match="rms_norm_eps must be at least 0, got -1"):
-        model_from_released(BASE | {"rms_norm_eps": -1}, draw_parameters(BASE, "baseline", seed=0))
 
 
 def test_parameters_that_do_not_fit_are_named() -> None:
@@ -347,10 +211,6 @@ def test_what_is_written_is_the_models_own_no_longer() -> None:
     assert all(map(torch.equal, before, model.parameters()))
 
 
-WIDTHS: dict[str, Any] = {"d_model": 16, "num_layers": 1, "num_heads": 2, "vocab_size": 9}
-THEIRS: dict[str, Any] = {"value_source": "state", "value_bias": True, "mlp_hidden": 42}
-
-
 @pytest.mark.parametrize(
     ("slug", "fields"),
     [
@@ -395,16 +255,6 @@ def test_a_model_they_do_not_have_is_refused_by_name(slug: str, fields: dict[str
             continue
         with pytest.raises(ConfigError, match=f"^the released code has no model like this one: {problem}"):
             write(model)
-
-
-def test_a_configuration_they_cannot_say_is_refused_by_name() -> None:
-    for fields, problem in (
-        ({"mlp_hidden": 43}, r"mlp_hidden must be 42 = floor\(8·d_model/3\), got 43"),
-        ({"compressor_causal": True}, "value_scale must be a number"),
-    ):
-        model = DdlTransformer(variant_config("ddl-cc", **WIDTHS | THEIRS | {"compressor_factored": True} | fields))
-        with pytest.raises(ConfigError, match=problem):
-            released_config(model)
 
 
 def test_a_model_whose_parts_were_replaced_is_refused() -> None:

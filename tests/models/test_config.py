@@ -8,10 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch
 
 from deep_delta import VARIANTS, DdlConfig, DdlTransformer, TrainingConfig, variant_config
 from deep_delta.errors import CheckpointError, ConfigError
-from deep_delta.models.variants import PAPER_NAMES
+from deep_delta.models.variants import PAPER_NAMES, variant_of
 
 GOOD: dict[str, Any] = {"d_model": 32, "num_layers": 2, "num_heads": 4, "vocab_size": 29}
 
@@ -144,6 +145,12 @@ def test_defaults_are_the_specified_ones() -> None:
         ({"residual": "additive", "d_value": 4}, "one value channel"),
         ({"embed_conv": True}, "embed_conv"),
         ({"value_constant": 1.0, "mapping": "v_map"}, "value_constant"),
+        ({"compressor_causal": True}, "compressor_causal pads the kernel of compressor_factored; set both, or neither"),
+        ({"value_scale": float("nan")}, "value_scale"),
+        ({"value_scale": 1e39}, "value_scale"),
+        ({"k_eps": -1e-6}, "k_eps"),
+        ({"d_value": 0}, "d_value"),
+        ({"shortconv_kernel_size": 0}, "shortconv_kernel_size"),
         (
             {"residual": "hyper", "state_storage": "rebuilt"},
             "residual hyper mixes its streams, which state_storage rebuilt cannot undo; use stored",
@@ -178,6 +185,36 @@ def test_what_cannot_be_is_refused_in_one_line(fields: dict[str, Any], message: 
 def test_a_variant_cannot_contradict_itself(slug: str, fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         variant_config(slug, **GOOD | fields)
+
+
+def test_a_configuration_tells_its_variant() -> None:
+    for slug in VARIANTS:
+        config = variant_config(slug, **GOOD)
+        assert variant_of(config) == variant_of(config.model_copy(update={"max_seq_len": 5})) == slug
+        if slug != "baseline":
+            assert variant_of(variant_config(slug, **GOOD, residual="write_only")) == slug
+    assert variant_of(variant_config("ddl-cc", **GOOD, d_value=2)) == "ddl-cc"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"value_scale": -2.0},
+        {"value_scale": 0.0},
+        {"value_scale": 1e30},
+        {"value_constant": -1e30},
+        {"k_eps": 0.0},
+        {"k_eps": 40.0},
+        {"norm_eps": 2.0},
+        {"rope_theta": 1e30},
+        {"d_value": 65},
+        {"d_value": 2, "shortconv_kernel_size": 65, "embed_conv": True, "embed_conv_kernel_size": 100},
+    ],
+    ids=str,
+)
+def test_unusual_values_that_can_be_computed_are_accepted(fields: dict[str, Any]) -> None:
+    model = DdlTransformer(DdlConfig(**GOOD, **fields))
+    assert model(torch.arange(12).view(2, 6)).isfinite().all()
 
 
 def test_hyper_connections_take_the_streams_of_the_variant() -> None:

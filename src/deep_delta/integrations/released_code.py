@@ -29,9 +29,13 @@ def load_released(
     """The model in a folder that holds their config.json and model.safetensors (or its shards and their index).
 
     See `model_from_released`. A pickle (pytorch_model.bin) is refused and never opened.
+    CheckpointError, naming the file or the folder, for whatever cannot be loaded.
     """
     config, parameters = read_released(Path(folder))
-    return model_from_released(config, parameters, code=code, max_seq_len=max_seq_len)
+    try:
+        return model_from_released(config, parameters, code=code, max_seq_len=max_seq_len)
+    except (ConfigError, CheckpointError) as error:
+        raise CheckpointError(f"{folder}: {error}") from None
 
 
 def model_from_released(
