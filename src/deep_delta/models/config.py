@@ -33,7 +33,8 @@ _DERIVED = ("head_dim", "mlp_hidden")
 class DdlConfig(Record):
     """Everything that shapes a `DdlTransformer`; validated, frozen, and saved with every checkpoint.
 
-    Fields that only the released code of the paper needs are the last group: they let its parameters be loaded exactly
+    `head_dim` and `mlp_hidden` follow from the other fields unless they are set, in changed copies too, and are None in
+    `model_dump` then. Some values are there so that the parameters of the paper's released code load exactly
     (`deep_delta.integrations.released_code`).
     """
 
