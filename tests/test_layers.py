@@ -20,7 +20,7 @@ LAYERS: dict[str, set[str]] = {
     "data": {"runs"},
     "spectral": {"models", "nn", "ops", "runs"},
     "generation": {"models", "nn", "ops", "data"},
-    "integrations": {"models", "nn", "ops"},
+    "integrations": {"models", "nn", "ops", "runs"},
     "evaluation": {"models", "nn", "ops", "data", "generation", "spectral", "runs"},
     "training": {"models", "nn", "ops", "data", "generation", "spectral", "runs", "evaluation"},
     "benchmarks": {"ops", "nn", "models", "evaluation", "training", "runs"},

@@ -15,6 +15,30 @@ from torch import Tensor
 
 Parameters = dict[str, Tensor]
 
+BASE: dict[str, Any] = {
+    "vocab_size": 23,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "hidden_size": 20,
+    "head_dim": 8,
+    "block_size": 11,
+    "intermediate_size": 31,
+    "use_qk_rmsnorm": True,
+    "rope_ratio": 1.0,
+    "ddl_value_channels": 3,
+    "ddl_state_shortconv_kernel_size": 3,
+    "input_embed_shortconv_kernel_size": 2,
+    "ddl_k_eps": 1e-5,
+    "ddl_beta_hidden_size": 9,
+    "ddl_beta_single_linear": True,
+    "ddl_v_sigmoid": True,
+    "ddl_v_sigmoid_scale": 4.0,
+    "ddl_beta_init": 0.0,
+}
+
+WIDTHS: dict[str, Any] = {"d_model": 16, "num_layers": 1, "num_heads": 2, "vocab_size": 9}
+THEIRS: dict[str, Any] = {"value_source": "state", "value_bias": True, "mlp_hidden": 42}
+
 
 def draw_parameters(config: dict[str, Any], kind: str, seed: int) -> Parameters:
     """Random weights of every released shape; kind is baseline, scalar, tc, tc-ec, cc or cc-ec."""
@@ -62,8 +86,13 @@ def draw_parameters(config: dict[str, Any], kind: str, seed: int) -> Parameters:
     return p
 
 
-def released_logits(config: dict[str, Any], p: Parameters, ids: Tensor) -> Tensor:
-    """Logits [B, T, vocab] with the state kept as [B, T, D, V] ([B, T, D] where V = 1)."""
+def released_logits(config: dict[str, Any], p: Parameters, ids: Tensor, *, accelerated: bool = False) -> Tensor:
+    """Logits [B, T, vocab] with the state kept as [B, T, D, V] ([B, T, D] where V = 1).
+
+    `accelerated`: as the file with the GPU kernels, which has the same parameters and options.
+    """
+    causal = accelerated and config.get("ddl_state_dv_shortconv_causal", False)
+    rewrite = _accelerated_rewrite if accelerated else _rewrite
     is_delta = "transformer.h.0.ddl_attn.v_proj.weight" in p
     eps = 1e-5 if is_delta else config.get("rms_norm_eps", 1e-5)
     x = p["transformer.wte.weight"][ids]
@@ -75,11 +104,11 @@ def released_logits(config: dict[str, Any], p: Parameters, ids: Tensor) -> Tenso
     for layer in range(config["num_hidden_layers"]):
         h = f"transformer.h.{layer}"
         for norm, process, ddl in (("ln_1", _attention, "ddl_attn"), ("ln_2", _mlp, "ddl_mlp")):
-            x_in = _compress(p, f"{h}.compress", x)
+            x_in = _compress(p, f"{h}.compress", x, causal)
             c = _rms_norm(x_in, p[f"{h}.{norm}.weight"], eps)
             branch = process(config, p, h, c)
-            x = _rewrite(config, p, f"{h}.{ddl}", x, x_in, c, branch) if is_delta else x + branch
-    x = _rms_norm(_compress(p, "readout", x), p["ln_f.weight"], eps)
+            x = rewrite(config, p, f"{h}.{ddl}", x, x_in, c, branch) if is_delta else x + branch
+    x = _rms_norm(_compress(p, "readout", x, causal), p["ln_f.weight"], eps)
     return x @ p["transformer.wte.weight"].T
 
 
@@ -95,14 +124,14 @@ def _causal_conv(x_BTC: Tensor, weight_CK: Tensor, repeat: int = 1) -> Tensor:
     return F.conv1d(padded, weight_CK.unsqueeze(1), groups=groups).transpose(1, 2)
 
 
-def _compress(p: Parameters, name: str, x: Tensor) -> Tensor:
+def _compress(p: Parameters, name: str, x: Tensor, causal: bool) -> Tensor:
     if f"{name}.read" not in p:
         return x
     D, V = x.shape[-2:]
     if f"{name}.shortconv.weight" in p:
         return _causal_conv(x.flatten(-2), p[f"{name}.shortconv.weight"]).unflatten(-1, (D, V)) @ p[f"{name}.read"]
     weight = p[f"{name}.weight"]
-    left = (weight.shape[-1] - 1) // 2
+    left = weight.shape[-1] - 1 if causal else (weight.shape[-1] - 1) // 2
     padded = F.pad(x.flatten(0, 1), (left, weight.shape[-1] - 1 - left))
     return F.conv1d(padded, weight.unsqueeze(1), groups=D).unflatten(0, x.shape[:2]) @ p[f"{name}.read"]
 
@@ -124,7 +153,8 @@ def _rotate(config: dict[str, Any], x: Tensor) -> Tensor:
     R = int(x.shape[-1] * config["rope_ratio"]) // 2 * 2
     if R == 0:
         return x
-    angle = torch.outer(torch.arange(x.shape[-2]).float(), 10000.0 ** (-torch.arange(0, R, 2).float() / R))
+    frequency = config.get("rope_base", 10000.0) ** (-torch.arange(0, R, 2).float() / R)
+    angle = torch.outer(torch.arange(x.shape[-2]).float(), frequency)
     turned = torch.view_as_complex(torch.stack((x[..., : R // 2], x[..., R // 2 : R]), -1)) * torch.polar(
         torch.ones_like(angle), angle
     )
@@ -138,11 +168,7 @@ def _mlp(config: dict[str, Any], p: Parameters, h: str, c: Tensor) -> Tensor:
 
 def _rewrite(config: dict[str, Any], p: Parameters, ddl: str, x: Tensor, x_in: Tensor, c: Tensor, h: Tensor) -> Tensor:
     k = h / (h.pow(2).sum(-1, keepdim=True) + config["ddl_k_eps"] ** 2).sqrt()
-    if config["ddl_beta_single_linear"]:
-        logit = c @ p[f"{ddl}.beta.weight"].T + p[f"{ddl}.beta.bias"]
-    else:
-        logit = torch.tanh(c @ p[f"{ddl}.beta_in.weight"].T) @ p[f"{ddl}.beta_out.weight"].T + p[f"{ddl}.beta_out.bias"]
-    beta = 2 * logit.sigmoid()
+    beta = _gate(config, p, ddl, c)
     v = x_in @ p[f"{ddl}.v_proj.weight"].T + p[f"{ddl}.v_proj.bias"]
     constant = "ddl_v_constant" if x.ndim == 4 else "ddl_v_dim1_constant"
     if config.get(constant):
@@ -153,3 +179,21 @@ def _rewrite(config: dict[str, Any], p: Parameters, ddl: str, x: Tensor, x_in: T
         return x + beta * k * (v - (k * x).sum(-1, keepdim=True))
     error = v - torch.einsum("btd,btdv->btv", k, x)
     return x + beta.unsqueeze(-1) * torch.einsum("btd,btv->btdv", k, error)
+
+
+def _accelerated_rewrite(
+    config: dict[str, Any], p: Parameters, ddl: str, x: Tensor, x_in: Tensor, c: Tensor, h: Tensor
+) -> Tensor:
+    eps = config["ddl_k_eps"] * math.sqrt(h.shape[-1])
+    k = h * (h.square().sum(-1, keepdim=True) + eps * eps).rsqrt()
+    logit = x_in @ p[f"{ddl}.v_proj.weight"].T + p[f"{ddl}.v_proj.bias"]
+    error = config["ddl_v_sigmoid_scale"] / (1 + torch.exp(-logit)) - (k.unsqueeze(-1) * x).sum(-2)
+    return x + (_gate(config, p, ddl, c) * k).unsqueeze(-1) * error.unsqueeze(-2)
+
+
+def _gate(config: dict[str, Any], p: Parameters, ddl: str, c: Tensor) -> Tensor:
+    if config["ddl_beta_single_linear"]:
+        logit = c @ p[f"{ddl}.beta.weight"].T + p[f"{ddl}.beta.bias"]
+    else:
+        logit = torch.tanh(c @ p[f"{ddl}.beta_in.weight"].T) @ p[f"{ddl}.beta_out.weight"].T + p[f"{ddl}.beta_out.bias"]
+    return 2 * logit.sigmoid()

@@ -64,7 +64,15 @@ def test_bounded_and_constant_values() -> None:
 
 
 @pytest.mark.parametrize(
-    "compress", [ChannelConv(8, 3), TokenConv(8, 3), FactoredChannelConv(8, 3, 3)], ids=lambda c: type(c).__name__
+    "compress",
+    [
+        ChannelConv(8, 3),
+        TokenConv(8, 3),
+        FactoredChannelConv(8, 3, 3),
+        FactoredChannelConv(8, 3, 2),
+        FactoredChannelConv(8, 3, 3, causal=True),
+    ],
+    ids=lambda c: type(c).__name__,
 )
 def test_compressors_start_as_the_mean_of_the_present_token(compress: nn.Module) -> None:
     assert torch.allclose(compress(STATE), STATE.mean(2), atol=1e-6)
@@ -76,12 +84,13 @@ def test_one_channel_is_read_as_it_is_and_keeps_no_copy() -> None:
 
 @pytest.mark.parametrize("V", [1, 2, 4, 8])
 @pytest.mark.parametrize("taps", [1, 2, 3, 4, 5])
-def test_the_factored_channel_convolution_is_its_two_factors(V: int, taps: int) -> None:
-    compress = FactoredChannelConv(8, V, taps)
+@pytest.mark.parametrize("causal", [False, True])
+def test_the_factored_channel_convolution_is_its_two_factors(V: int, taps: int, causal: bool) -> None:
+    compress = FactoredChannelConv(8, V, taps, causal=causal)
     nn.init.normal_(compress.kernel)
     nn.init.normal_(compress.read)
     state = torch.randn(1, 1, V, 8)
-    left = (taps - 1) // 2
+    left = taps - 1 if causal else (taps - 1) // 2
     padded = nn.functional.pad(state[0, 0].T, (left, taps - 1 - left))  # [D, V + taps - 1]
     convolved = nn.functional.conv1d(padded.unsqueeze(0), compress.kernel.unsqueeze(1), groups=8)[0]
     assert torch.allclose(compress(state)[0, 0], convolved @ compress.read, atol=1e-5)

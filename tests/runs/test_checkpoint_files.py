@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from deep_delta.errors import CheckpointError, StorageError
-from deep_delta.runs.checkpoint_files import Best, verify, write_checkpoint
+from deep_delta.errors import CheckpointError, ConfigError, StorageError
+from deep_delta.runs.checkpoint_files import Best, verify, write_checkpoint, write_folder
 from deep_delta.runs.layout import BEST, LATEST, resolve_checkpoint, step_names
 from deep_delta.runs.storage import TEMPORARY, atomic_write, remove, write_new
 from tests.runs.faults import FaultyDisk, Killed, content, manifest_of, snapshot
@@ -190,6 +190,43 @@ def test_a_failure_in_the_first_save_leaves_a_folder_that_can_begin_again(
             break
         count += 1
     assert count > 30
+
+
+@pytest.mark.parametrize("mode", ["kill", "error"])
+def test_a_folder_of_its_own_is_written_whole_or_not_at_all(mode: str, tmp_path: Path, disk: FaultyDisk) -> None:
+    files = {"model": content("model"), "tokenizer": content("t")}
+    count = 0
+    while True:
+        folder = tmp_path / str(count) / "made"
+        with disk.failing(mode, at=count), suppress(Killed, StorageError):
+            write_folder(folder, manifest_of(0), files)
+        if folder.exists():
+            assert verify(folder).files.keys() == files.keys()
+        elif mode == "error":
+            assert not folder.parent.exists() or leftovers(folder.parent) == []
+        if count >= len(disk.trace):
+            break
+        if not folder.exists():
+            write_folder(folder, manifest_of(0), files)
+            assert leftovers(folder.parent) == []
+        count += 1
+    assert count > 15
+
+
+def test_a_folder_that_holds_something_is_never_written_to(tmp_path: Path) -> None:
+    for name, make in (
+        ("full", lambda path: save(path, 1)),
+        ("file", lambda path: path.write_text("x")),
+        ("link", lambda path: path.symlink_to(tmp_path / "elsewhere")),
+    ):
+        make(tmp_path / name)
+        before = snapshot(tmp_path)
+        with pytest.raises(ConfigError, match=f"{name} exists and is not empty; choose another folder"):
+            write_folder(tmp_path / name, manifest_of(0), {"model": content("m")})
+        assert snapshot(tmp_path) == before
+    (tmp_path / "empty").mkdir()
+    write_folder(tmp_path / "empty", manifest_of(0), {"model": content("m")})
+    assert verify(tmp_path / "empty").step == 0
 
 
 def test_a_step_saved_again_keeps_the_identical_folder(tmp_path: Path) -> None:

@@ -93,3 +93,33 @@ def test_it_is_frozen() -> None:
 
 def test_strict_json_reads_ordinary_values() -> None:
     assert strict_json('{"a": [1, 2.5, null, true, "x"]}') == {"a": [1, 2.5, None, True, "x"]}
+
+
+def test_a_changed_copy_is_as_valid_as_any_other_record() -> None:
+    record = Outer(count=3, inner=Inner(items=(1,)))
+    changed = record.model_copy(update={"rate": 2})
+    assert (changed, type(changed.rate)) == (Outer(count=3, rate=2.0, inner=Inner(items=(1,))), float)
+    assert changed.inner is record.inner
+    assert changed.model_fields_set == {"count", "inner", "rate"}
+    assert record.model_copy() == record
+    assert record.model_copy(update={}) == record
+    deep = record.model_copy(update={"rate": 2.0}, deep=True)
+    assert deep == changed
+    assert deep.inner is not record.inner
+
+
+@pytest.mark.parametrize(
+    ("update", "problem"),
+    [
+        ({"count": -1}, "Outer: count: input should be greater than or equal to 0, got -1"),
+        ({"count": True}, "Outer: count: input should be a valid integer, got True"),
+        ({"rate": math.nan}, "Outer: rate: input should be a finite number, got nan"),
+        ({"speed": 1}, "Outer: unknown field 'speed'"),
+        ({"inner": {"items": [1]}}, "Outer: inner.items: input should be a valid tuple, got [1]"),
+    ],
+    ids=str,
+)
+def test_a_copy_with_what_a_record_may_not_hold_is_refused(update: dict, problem: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Outer(count=3).model_copy(update=update)
+    assert str(caught.value) == problem

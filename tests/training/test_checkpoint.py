@@ -340,6 +340,18 @@ def test_a_configuration_that_is_none_is_refused(fields: dict, problem: str, tmp
         load_checkpoint(path)
 
 
+def test_a_checkpoint_that_holds_derived_widths_as_numbers_loads_and_resumes(tmp_path: Path) -> None:
+    path = trained(1).save(tmp_path)
+    model = read_manifest(path).model
+    assert (model["head_dim"], model["mlp_hidden"]) == (None, None)
+    reseal(path, model=model | {"head_dim": 8, "mlp_hidden": 43})
+    assert load_checkpoint(path)[0].config == Toy.build().model.config
+    assert Toy.build().resume(path).state.step == 1
+    reseal(path, model=model | {"head_dim": 8, "mlp_hidden": 44})
+    with pytest.raises(ConfigError, match="mlp_hidden must stay 44"):
+        Toy.build().resume(path)
+
+
 @pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json"])
 def test_a_checkpoint_without_a_needed_file_says_which(name: str, tmp_path: Path) -> None:
     path = trained(1).save(tmp_path)

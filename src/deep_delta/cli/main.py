@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import keyword
 import os
 import signal
 import sys
@@ -23,6 +24,7 @@ COMMANDS = {
     "benchmark": "time the parts on this machine, and gate on a saved run",
     "generate": "continue a prompt with a trained model",
     "data": "inspect and prepare corpora and tokenizers",
+    "import": "make a checkpoint of a model of the paper authors' code",
 }
 
 HELP = f"""usage: ddl COMMAND [options]
@@ -88,7 +90,8 @@ def _dispatch(given: list[str]) -> int:
     if command not in COMMANDS:
         kind = "option" if command.startswith("-") else "command"
         raise ConfigError(f"unknown {kind} {command!r}{did_you_mean(command, COMMANDS)}; see `ddl --help`")
-    importlib.import_module(f"deep_delta.cli.{command}").run(rest)
+    module = f"{command}_" if keyword.iskeyword(command) else command
+    importlib.import_module(f"deep_delta.cli.{module}").run(rest)
     return 0
 
 

@@ -87,7 +87,8 @@ def _build_compressor(config: DdlConfig) -> Compressor:
     if config.compression == "token_conv":
         return TokenConv(config.d_model, config.d_value, config.shortconv_kernel_size)
     if config.compressor_factored:
-        return FactoredChannelConv(config.d_model, config.d_value, config.shortconv_kernel_size)
+        taps, causal = config.shortconv_kernel_size, config.compressor_causal
+        return FactoredChannelConv(config.d_model, config.d_value, taps, causal=causal)
     return ChannelConv(config.d_model, config.d_value)
 
 

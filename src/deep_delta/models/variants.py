@@ -31,6 +31,16 @@ VARIANTS: tuple[str, ...] = tuple(_FIELDS)
 """The slugs, in the order of the paper's table."""
 
 
+def variant_of(config: DdlConfig) -> str:
+    """The variant that a configuration is, by what makes the variants differ."""
+    if config.residual == "additive":
+        return "baseline"
+    if config.d_value == 1:
+        return "ddl"
+    marks = {name: getattr(config, name) for name in ("compression", "embed_conv")}
+    return next(slug for slug, fields in _FIELDS.items() if {"embed_conv": False, **fields}.items() >= marks.items())
+
+
 def variant_config(slug: str, **fields: Any) -> DdlConfig:
     """The configuration of one variant: its own fields, then yours.
 

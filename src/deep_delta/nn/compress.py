@@ -102,12 +102,13 @@ class ChannelConv(Compressor):
 class FactoredChannelConv(ChannelConv):
     """`ChannelConv` kept as the released code's two factors, which collapse to one weight in forward.
 
-    `kernel` [D, S] runs along the value channels with "same" zero padding (⌊(S − 1)/2⌋ on the left), then `read` [V]
-    sums: w[j] = Σ_i read[i] · kernel[:, j − i + ⌊(S − 1)/2⌋], where the index is in range.
+    `kernel` [D, S] runs along the value channels, then `read` [V] sums: w[j] = Σ_i read[i] · kernel[:, j − i + pad],
+    where the index is in range. pad is ⌊(S − 1)/2⌋ ("same" zero padding), or S − 1 where `causal`.
     """
 
-    def __init__(self, d_model: int, d_value: int, kernel_size: int) -> None:
+    def __init__(self, d_model: int, d_value: int, kernel_size: int, *, causal: bool = False) -> None:
         nn.Module.__init__(self)
+        self.pad = kernel_size - 1 if causal else (kernel_size - 1) // 2
         self.kernel = nn.Parameter(torch.empty(d_model, kernel_size))
         self.read = nn.Parameter(torch.empty(d_value))
         self.reset_parameters()
@@ -115,15 +116,13 @@ class FactoredChannelConv(ChannelConv):
     def reset_parameters(self) -> None:
         nn.init.constant_(self.read, 1.0 / len(self.read))
         if self.init_std is None:
-            size = self.kernel.shape[1]
-            start_with(self.kernel, F.one_hot(torch.tensor((size - 1) // 2, device="cpu"), size))
+            start_with(self.kernel, F.one_hot(torch.tensor(self.pad, device="cpu"), self.kernel.shape[1]))
         else:
             nn.init.normal_(self.kernel, std=self.init_std)
 
     def read_weight(self) -> Tensor:
         size = self.kernel.shape[1]
-        left = (size - 1) // 2
-        windows_VS = F.pad(self.read, (size - 1 - left, left)).unfold(0, size, 1)
+        windows_VS = F.pad(self.read, (size - 1 - self.pad, self.pad)).unfold(0, size, 1)
         with without_autocast(self.kernel.device.type):
             return (windows_VS @ self.kernel.flip(1).mT).unsqueeze(0)
 

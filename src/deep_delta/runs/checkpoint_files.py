@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from deep_delta.errors import CheckpointError, StorageError
+from deep_delta.errors import CheckpointError, ConfigError, StorageError
 from deep_delta.runs.layout import BEST, LATEST, MANIFEST, StepName, step_names
 from deep_delta.runs.manifest import FileEntry, Manifest, read_manifest
 from deep_delta.runs.storage import (
@@ -89,6 +89,30 @@ def write_checkpoint(
     with storage_errors(checkpoints):
         _prune(checkpoints, folder.name, keep)
     return folder
+
+
+def write_folder(folder: Path, manifest: Manifest, files: Mapping[str, Writer]) -> None:
+    """Write one checkpoint at `folder`, which must not exist or be empty: whole, or not at all.
+
+    ConfigError when something is there already, StorageError when the disk refuses.
+    """
+    if folder.is_symlink() or (folder.exists() and not (folder.is_dir() and not any(folder.iterdir()))):
+        raise ConfigError(f"{folder} exists and is not empty; choose another folder")
+    make_folder(folder.parent)
+    draft = folder.with_name(TEMPORARY + folder.name)
+    try:
+        with storage_errors(draft):
+            remove(draft)
+            draft.mkdir()
+            for name, write in files.items():
+                write(draft / name)
+            _seal(draft, manifest, files)
+            draft.rename(folder)
+            sync(folder.parent)
+    except BaseException:
+        with suppress(OSError):
+            remove(draft)
+        raise
 
 
 def verify(folder: Path) -> Manifest:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -40,6 +41,16 @@ class Record(BaseModel):
             raise error(f"{where}: {first_problem(problem)}") from None
         except ValueError as problem:
             raise error(f"{where}: {problem}") from None
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy with the fields of `update` changed: constructed anew, so it is as valid as any other.
+
+        Fields that were left out stay left out, so that what follows from others follows again. ConfigError.
+        """
+        copy = super().model_copy(deep=deep)
+        if not update:
+            return copy
+        return type(self)(**{name: getattr(copy, name) for name in copy.model_fields_set} | dict(update))
 
     def to_json(self) -> str:
         return self.model_dump_json(indent=2) + "\n"

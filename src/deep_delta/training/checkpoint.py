@@ -27,7 +27,7 @@ from deep_delta.data.tokenizer import Tokenizer
 from deep_delta.errors import CheckpointError, ConfigError, DataError
 from deep_delta.models.config import DdlConfig
 from deep_delta.models.transformer import DdlTransformer
-from deep_delta.runs.checkpoint_files import Best, Writer, verify, write_checkpoint
+from deep_delta.runs.checkpoint_files import Best, Writer, verify, write_checkpoint, write_folder
 from deep_delta.runs.layout import BEST, resolve_checkpoint
 from deep_delta.runs.manifest import DataIdentity, Manifest
 from deep_delta.runs.record import Record
@@ -138,6 +138,24 @@ def save_checkpoint(
     return folder
 
 
+def save_model(folder: Path, *, variant: str, model: DdlTransformer, tokenizer: Tokenizer, data: DataIdentity) -> None:
+    """Save a model that was not trained here, with its tokenizer: a checkpoint from which no training resumes.
+
+    `data` says where it comes from. ConfigError when the folder holds something, StorageError when the disk refuses.
+    """
+    manifest = Manifest(
+        kind="checkpoint",
+        step=0,
+        variant=variant,
+        model=model.config.model_dump(),
+        training={"seq_len": model.config.max_seq_len},
+        versions=versions(),
+        data=data,
+        files={},
+    )
+    write_folder(folder, manifest, {MODEL: tensors_writer(unique_tensors(model)), TOKENIZER: tokenizer.save})
+
+
 def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> tuple[DdlTransformer, Tokenizer, Manifest]:
     """The model (in eval mode), tokenizer and manifest of whatever `resolve_checkpoint` accepts.
 
@@ -146,12 +164,8 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> tup
     """
     folder = resolve_checkpoint(path)
     manifest = _verify(folder, MODEL, TOKENIZER)
-    fields: dict[str, Any] = dict(manifest.model)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            model = DdlTransformer(DdlConfig(**fields))
-    except ConfigError as error:
-        _refuse(folder, str(error))
+    with torch.random.fork_rng(devices=[]):
+        model = DdlTransformer(_saved_config(folder, manifest))
     load_weights(folder / MODEL, model)
     try:
         tokenizer = Tokenizer.load(folder / TOKENIZER)
@@ -177,7 +191,7 @@ def restore(
     """
     folder = resolve_checkpoint(path)
     manifest = _verify(folder, MODEL, OPTIMIZER, STATE)
-    _require_same(folder, manifest.model, model.config.model_dump(), tuple(manifest.model))
+    _require_same(folder, dict(_saved_config(folder, manifest)), dict(model.config), tuple(DdlConfig.model_fields))
     _require_same(folder, manifest.training, training.model_dump(), _DATA_ORDER_FIELDS)
     if (manifest.data.sha256, manifest.data.tokenizer_sha256) != (data.sha256, data.tokenizer_sha256):
         raise DataError(
@@ -232,9 +246,19 @@ def _text_writer(text: str) -> Writer:
 def _verify(folder: Path, *needed: str) -> Manifest:
     manifest = verify(folder)
     if missing := [name for name in needed if name not in manifest.files]:
-        hint = "holds weights only, so training cannot resume from it" if manifest.kind == BEST else "is incomplete"
+        weights_only = MODEL in manifest.files and OPTIMIZER not in manifest.files
+        hint = "holds weights only, so training cannot resume from it" if weights_only else "is incomplete"
         _refuse(folder, f"it has no {missing[0]}: it {hint}")
     return manifest
+
+
+def _saved_config(folder: Path, manifest: Manifest) -> DdlConfig:
+    """The model's configuration; what it leaves out is as it was by default, or follows from the rest."""
+    fields: dict[str, Any] = dict(manifest.model)
+    try:
+        return DdlConfig(**fields)
+    except ConfigError as error:
+        _refuse(folder, str(error))
 
 
 def _require_same(folder: Path, saved: Mapping[str, Any], now: Mapping[str, Any], fields: tuple[str, ...]) -> None:
