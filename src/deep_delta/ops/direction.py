@@ -46,12 +46,21 @@ def inverse_norm(k: Tensor, eps: float) -> Tensor:
 def normalize_direction(k: Tensor, eps: float = 1e-6) -> Tensor:
     """k · rsqrt(Σk² + ε²), over the last axis, in fp32 at least (fp64 stays fp64).
 
-    The result has norm ‖k‖/√(‖k‖² + ε²): 1 to rounding for any ‖k‖ well above ε, and 0 for k = 0.
+    The result has norm ‖k‖/√(‖k‖² + ε²): 1 to rounding for any ‖k‖ well above ε, and 0 for k = 0. What is added under
+    the root is ε², not ε: ε is the length below which a direction counts as none. The slope is 1/√(Σk² + ε²), so 1/ε
+    at k = 0.
     """
     k = k.to(compute_dtype(k))
-    if wants_plain():
-        return k * inverse_norm(k, eps)
-    return _Normalize.apply(k, eps)
+    return plain(k, eps) if wants_plain() else _Normalize.apply(k, eps)
+
+
+def plain(k: Tensor, eps: float) -> Tensor:
+    """The definition, in k's dtype, which is fp32 at least; squares are within range as in `inverse_norm`."""
+    if k.dtype == torch.float64 or k.device.type == "mps":
+        scale, norm = direction_norm(k, eps)
+        return k / scale / norm
+    square = k.double().square().sum(-1, keepdim=True) + eps * eps
+    return k * (square + (square == 0)).rsqrt().to(k.dtype)
 
 
 class _Normalize(torch.autograd.Function):

@@ -20,6 +20,7 @@ from deep_delta.ops.delta_rule.segment import Workspace, store
 from deep_delta.ops.delta_rule.shapes import sequence_bounds
 from deep_delta.ops.delta_rule.system import System
 from deep_delta.ops.direction import compute_dtype
+from deep_delta.ops.plain import first_derivative_only
 
 CPU_CHUNK = 32
 """The most tokens of a chunk on a CPU: 64 would need fewer steps and more arithmetic, and takes a fifth longer."""
@@ -242,6 +243,7 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tens
     ctx.set_materialize_grads(False)
 
 
+@first_derivative_only
 def _gradients(ctx: Any, grad_o: Tensor | None, grad_final: Tensor | None, _: Any) -> tuple[Tensor | None, ...]:
     if grad_o is None and grad_final is None:
         return (None,) * 10

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from deep_delta.ops.delta_rule.shapes import sequence_bounds
-from deep_delta.ops.direction import compute_dtype, normalize_direction
+from deep_delta.ops.direction import compute_dtype, plain
 
 
 def delta_rule(
@@ -48,9 +48,10 @@ def prepare(
     q: Tensor, k: Tensor, v: Tensor, beta: Tensor, *, scale: float, normalize: bool, eps: float, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The four inputs in the precision of the computation: unit directions, and the query scaled."""
+    q, k = q.to(dtype), k.to(dtype)
     if normalize:
-        q, k = normalize_direction(torch.stack((q, k)), eps).unbind(0)
-    return scale * q.to(dtype), k.to(dtype), v.to(dtype), beta.to(dtype)
+        q, k = plain(q, eps), plain(k, eps)
+    return scale * q, k, v.to(dtype), beta.to(dtype)
 
 
 def scan(inputs: Sequence[Tensor], S: Tensor) -> tuple[Tensor, Tensor]:

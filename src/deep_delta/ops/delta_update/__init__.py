@@ -97,6 +97,6 @@ def delta_operator(k: Tensor, beta: Tensor, *, normalize: bool = True, eps: floa
             f"beta must be [..., 1] or [...] beside k [..., D], got {tuple(beta.shape)} and {tuple(k.shape)}"
         )
     dtype = compute_dtype(k, beta)
-    k = (normalize_direction(k, eps) if normalize else k).to(dtype)
+    k = normalize_direction(k.to(dtype), eps) if normalize else k.to(dtype)
     identity = torch.eye(k.shape[-1], dtype=dtype, device=k.device)
     return identity - beta.to(dtype).unsqueeze(-1) * k.unsqueeze(-1) * k.unsqueeze(-2)
