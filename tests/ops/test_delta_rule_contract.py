@@ -108,7 +108,7 @@ def test_the_custom_ops_keep_pytorchs_contract(packed: bool, dtype: torch.dtype)
     inputs = [x.to(dtype).requires_grad_() for x in (*inputs, torch.rand(1, 2, 40))]
     state = torch.randn(2 if packed else 1, 2, 3, 2, requires_grad=True)
     cu_seqlens = torch.tensor([0, 15, 40]) if packed else None
-    arguments = (*inputs, state if packed else None, cu_seqlens, 16, 0.5, True, 1e-6)
+    arguments = (*inputs, state if packed else None, cu_seqlens, 16, 0.5, True, 1e-6, 0.0)
     torch.library.opcheck(torch.ops.deep_delta.chunk_delta_rule.default, arguments)
 
 

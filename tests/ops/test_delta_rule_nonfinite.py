@@ -1,4 +1,4 @@
-"""Infinity and NaN stay where they are in the delta rule over time: what comes before them, and beside, is as without."""
+"""Infinity and NaN in the delta rule over time change nothing before them and nothing beside them."""
 
 from __future__ import annotations
 
@@ -142,8 +142,8 @@ def test_it_costs_no_look_at_a_devices_values(monkeypatch: pytest.MonkeyPatch) -
 
     def run() -> None:
         inputs = [x.requires_grad_() for x in draw()]
-        o, S = chunk._forward._init_fn(*inputs, None, None, 16, 1.0, True, 1e-6)[:2]
-        chunk._backward._init_fn(o, S, *inputs, S.new_zeros(1, B, H, K, E), None, 16, 1.0, True, 1e-6)
+        o, S = chunk._forward._init_fn(*inputs, None, None, 16, 1.0, True, 1e-6, 0.0)[:2]
+        chunk._backward._init_fn(o, S, *inputs, S.new_zeros(1, B, H, K, E), None, 16, 1.0, True, 1e-6, 0.0)
 
     with torch.no_grad(), Watch():
         run()

@@ -80,7 +80,8 @@ def _one_by_one(backward: Callable[..., Any], ctx: Any, grads: Sequence[Any]) ->
     size = max(len(row) for row in rows if row is not None)
     context = ctx if isinstance(ctx, _Context) else _Context(ctx)
     found = [
-        backward(context, *(None if row is None else row[i if len(row) > 1 else 0] for row in rows)) for i in range(size)
+        backward(context, *(None if row is None else row[i if len(row) > 1 else 0] for row in rows))
+        for i in range(size)
     ]
     columns = zip(*(one if isinstance(one, tuple) else (one,) for one in found), strict=True)
     return tuple(None if column[0] is None else add(torch.stack(column), 0, level) for column in columns)

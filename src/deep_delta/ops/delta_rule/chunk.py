@@ -45,11 +45,12 @@ def delta_rule(
     scale: float,
     normalize: bool = True,
     eps: float = 1e-6,
+    fade: float = 0.0,
     cu_seqlens: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The output and the last state. Shapes as in `deep_delta.chunk_delta_rule`."""
     o, final_state, _ = torch.ops.deep_delta.chunk_delta_rule(
-        q, k, v, beta, initial_state, cu_seqlens, chunk_size, scale, normalize, eps
+        q, k, v, beta, initial_state, cu_seqlens, chunk_size, scale, normalize, eps, fade
     )
     return o, final_state
 
@@ -138,11 +139,12 @@ def _forward(
     scale: float,
     normalize: bool,
     eps: float,
+    fade: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     dtype = _state_dtype(q, k, v, beta, initial_state)
     o, final_state, starts = _outputs(q, v, cu_seqlens, chunk_size, dtype)
     starts.zero_()
-    scan = Scan(_plan(q, v, chunk_size), scale, normalize, eps, Workspace(q, dtype))
+    scan = Scan(_plan(q, v, chunk_size), scale, normalize, eps, fade, Workspace(q, dtype))
     with torch.autocast(q.device.type, enabled=False):
         for piece in _pieces(q, cu_seqlens, scan.plan):
             inputs, out, S = piece.of(q, k, v, beta), o[piece.at], final_state[piece.state]
@@ -154,7 +156,7 @@ def _forward(
                 if S.isfinite().all():
                     continue
             first = begins[0].clone()  # kept as it is: the backward must see that something is not finite
-            isolated = isolate(*inputs, first)
+            isolated = isolate(inputs, first)
             begins[0] = isolated.state
             scan.forward(isolated.inputs, begins, out, S)
             begins[0] = first
@@ -170,6 +172,7 @@ class Scan(NamedTuple):
     scale: float
     normalize: bool
     eps: float
+    fade: float
     work: Workspace
 
     def segments(self, num_tokens: int) -> list[slice]:
@@ -177,7 +180,7 @@ class Scan(NamedTuple):
 
     def system(self, inputs: Sequence[Tensor], tokens: slice) -> System:
         q, k, v, beta = (x[:, :, tokens] for x in inputs)
-        return System((q, k, v, beta), self.plan.chunk, self.normalize, self.eps, self.work)
+        return System((q, k, v, beta), self.plan.chunk, self.normalize, self.eps, self.fade, self.work)
 
     def forward(self, inputs: Sequence[Tensor], begins: Tensor, out: Tensor, S: Tensor) -> None:
         """Fill the outputs, the last state S and, from the first on, the states at the beginning of each segment."""
@@ -236,9 +239,10 @@ def _backward(
     scale: float,
     normalize: bool,
     eps: float,
+    fade: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     grads = _gradient_outputs(q, k, v, beta, starts, cu_seqlens)
-    scan = Scan(_plan(q, v, chunk_size), scale, normalize, eps, Workspace(q, starts.dtype))
+    scan = Scan(_plan(q, v, chunk_size), scale, normalize, eps, fade, Workspace(q, starts.dtype))
     with torch.autocast(q.device.type, enabled=False):
         for piece in _pieces(q, cu_seqlens, scan.plan):
             inputs, made = piece.of(q, k, v, beta), piece.of(*grads[:4])
@@ -251,7 +255,7 @@ def _backward(
                 if made[3].isfinite().all():  # what is not finite anywhere else has reached the gates too
                     continue
                 grad_S.zero_() if grad_final is None else grad_S.copy_(grad_final[piece.state])
-            isolated = isolate(*inputs, begins[0])
+            isolated = isolate(inputs, begins[0])
             if upstream is not None:
                 upstream = isolate_gradient(upstream, isolated.lost)
             grad_S.copy_(isolate_gradient(grad_S, isolated.lost_state))
@@ -295,12 +299,12 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tens
 @first_derivative_only
 def _gradients(ctx: Any, grad_o: Tensor | None, grad_final: Tensor | None, _: Any) -> tuple[Tensor | None, ...]:
     if grad_o is None and grad_final is None:
-        return (None,) * 10
+        return (None,) * 11
     q, k, v, beta, starts, cu_seqlens = ctx.saved_tensors
     *grads, grad_initial = torch.ops.deep_delta.chunk_delta_rule_backward(
         grad_o, grad_final, q, k, v, beta, starts, cu_seqlens, *ctx.options
     )
-    return *grads, None if ctx.state_dtype is None else grad_initial.to(ctx.state_dtype), *(None,) * 5
+    return *grads, None if ctx.state_dtype is None else grad_initial.to(ctx.state_dtype), *(None,) * 6
 
 
 _forward.register_autograd(_gradients, setup_context=_setup)

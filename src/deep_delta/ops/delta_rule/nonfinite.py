@@ -8,6 +8,7 @@ that is not finite is taken out, with all that follow it and depend on it, and i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -26,25 +27,26 @@ class Isolated(NamedTuple):
     """Of the last state, [b, H, 1, E]."""
 
 
-def isolate(q: Tensor, k: Tensor, v: Tensor, beta: Tensor, state: Tensor) -> Isolated:
+def isolate(inputs: Sequence[Tensor], state: Tensor) -> Isolated:
     """Replace by zeros, which change nothing, what is not finite and what comes after it in its head.
 
     A key or a gate that is not finite spoils its head from there on, an entry of a value its column of the state, and a
     query its own output; an entry of the first state its column from the beginning.
     """
+    q, k, v, beta = inputs
     column_bHtE = ~v.isfinite()
     token_bHt1 = ~(k.isfinite().all(-1) & beta.isfinite()).unsqueeze(-1)
     first_bH1E = ~state.isfinite().all(-2, keepdim=True)
     head_bHt1 = _from_there_on(token_bHt1)
     lost_bHtE = _from_there_on(column_bHtE) | head_bHt1 | first_bH1E
     query_bHt1 = head_bHt1 | ~q.isfinite().all(-1, keepdim=True)
-    inputs = (
+    finite = (
         q.masked_fill(query_bHt1, 0),
         k.masked_fill(head_bHt1, 0),
         v.masked_fill(lost_bHtE, 0),
         beta.masked_fill(head_bHt1.squeeze(-1), 0),
     )
-    return Isolated(inputs, state.masked_fill(first_bH1E, 0), lost_bHtE | query_bHt1, lost_bHtE[:, :, -1:])
+    return Isolated(finite, state.masked_fill(first_bH1E, 0), lost_bHtE | query_bHt1, lost_bHtE[:, :, -1:])
 
 
 def _from_there_on(bad: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from deep_delta.ops.direction import direction_norm
+from deep_delta.ops.direction import direction_norm, faded
 
 
 class Workspace:
@@ -62,7 +62,7 @@ def _parts(x: Tensor, chunks: Tensor, whole: int, rest: int) -> list[tuple[Tenso
 
 
 def may_look(x: Tensor) -> bool:
-    """Whether values may be looked at to choose a way: on a CPU alone, because elsewhere it would wait for the device."""
+    """Whether values may be looked at to choose a way: on a CPU alone; elsewhere it would wait for the device."""
     return x.device.type == "cpu"
 
 
@@ -92,7 +92,10 @@ def _normalize_scaled_(x: Tensor, eps: float) -> Tensor:
     return scale.reciprocal().div_(norm)
 
 
-def normalize_backward_(grad: Tensor, unit: Tensor, slope: Tensor, scratch: Tensor) -> Tensor:
-    """Turn the gradient of a unit direction into that of the direction, in place: (g − u (u · g)) · rsqrt(Σx² + ε²)."""
+def normalize_backward_(grad: Tensor, unit: Tensor, slope: Tensor, eps: float, fade: float, scratch: Tensor) -> Tensor:
+    """Turn the gradient of a unit direction into that of the direction, in place: (g − u (u · g)) · rsqrt(Σx² + ε²),
+    faded as in `normalize_direction`."""
+    if fade > eps:
+        slope = slope * faded(slope, eps, fade)
     along = torch.mul(unit, grad, out=scratch).sum(-1, keepdim=True)
     return grad.addcmul_(unit, along, value=-1).mul_(slope)

@@ -63,7 +63,8 @@ def delta_update(
         v: the target readout, [..., V] ([..., 1] for the vector form).
         beta: the gate in [0, 2], [..., 1], or [...] with one axis fewer than `k`. Not checked: no pass over the data.
         normalize: false takes `k` as it is; then the eigenvalue along k is 1 − β‖k‖².
-        eps: added under the root; with ‖k‖ ≫ eps the direction is a unit vector to rounding.
+        eps: the length below which a direction counts as none; its square is added under the root. With ‖k‖ ≫ eps the
+            direction is a unit vector to rounding; its gradient has a slope of 1/√(Σk² + eps²), 1/eps at zero.
         backend: "auto", "triton", "fused" or "reference"; see `deep_delta.ops.dispatch`.
 
     Leading axes broadcast at equal rank. Everything is computed in fp32 at least.
