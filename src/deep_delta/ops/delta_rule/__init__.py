@@ -13,6 +13,7 @@ from deep_delta.ops.delta_rule import chunk, fla, reference
 from deep_delta.ops.delta_rule.shapes import check_inputs, check_step
 from deep_delta.ops.direction import compute_dtype
 from deep_delta.ops.dispatch import Backend, Choice, resolve
+from deep_delta.ops.plain import without_autocast
 
 __all__ = ["BACKENDS", "chunk_delta_rule", "delta_rule_step", "explain_chunk_delta_rule", "recurrent_delta_rule"]
 
@@ -252,7 +253,7 @@ def delta_rule_step(
     dtype = compute_dtype(q, k, v, beta, S)
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     token = reference.prepare(q, k, v, beta, scale=scale, normalize=normalize, eps=eps, fade=fade, dtype=dtype)
-    with torch.autocast(S.device.type, enabled=False):
+    with without_autocast(S.device.type):
         o, S = _step(*token, S.to(dtype))
     return o.to(v.dtype), S
 

@@ -76,7 +76,10 @@ def delta_update(
         ValueError: shapes do not fit; the message names them.
         BackendError: the backend is unknown or cannot run here; the message says why.
     """
-    chosen = resolve("delta_update", BACKENDS, backend, x if x.ndim > k.ndim else x.unsqueeze(-1)).backend
+    state, dtype = x if x.ndim > k.ndim else x.unsqueeze(-1), compute_dtype(x, k, v, beta)
+    if dtype == torch.float64:  # of any operand: what computes in fp32 cannot take it
+        state = state.new_empty((0, state.shape[-1]), dtype=dtype)
+    chosen = resolve("delta_update", BACKENDS, backend, state).backend
     return chosen.run(x, k, v, beta, normalize=normalize, eps=eps)
 
 
