@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from deep_delta.ops.delta_update.shapes import matrix_form
+from deep_delta.ops.depth_update.shapes import matrix_form
 from deep_delta.ops.direction import compute_dtype, plain
 
 

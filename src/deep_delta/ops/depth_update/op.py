@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from deep_delta.ops.delta_update.shapes import matrix_form
+from deep_delta.ops.depth_update.shapes import matrix_form
 from deep_delta.ops.direction import compute_dtype
 from deep_delta.ops.plain import first_derivative_only
 

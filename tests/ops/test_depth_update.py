@@ -12,7 +12,7 @@ from torch import Tensor
 
 from deep_delta.errors import BackendError
 from deep_delta.ops import delta_operator, delta_update, device_kernels, normalize_direction
-from deep_delta.ops.delta_update import BACKENDS, explain_delta_update, reference
+from deep_delta.ops.depth_update import BACKENDS, explain_delta_update, reference
 from tests.tolerances import TOLERANCE, relative_error
 
 NAMES = [one.name for one in BACKENDS if not one.unavailable(torch.zeros(1, 1, dtype=torch.float64))]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from deep_delta.ops import device_kernels
-from deep_delta.ops.delta_update import fused, op, reference
+from deep_delta.ops.depth_update import fused, op, reference
 from deep_delta.ops.direction import compute_dtype, normalize_direction
 from deep_delta.ops.dispatch import Backend, Choice, resolve
 
@@ -16,8 +16,8 @@ __all__ = ["BACKENDS", "delta_operator", "delta_update", "explain_delta_update"]
 
 op.KERNELS["fused"] = fused.KERNELS
 op.KERNELS["triton"] = op.Kernels(
-    device_kernels.when_called("deep_delta.ops.delta_update.triton", "forward"),
-    device_kernels.when_called("deep_delta.ops.delta_update.triton", "backward"),
+    device_kernels.when_called("deep_delta.ops.depth_update.triton", "forward"),
+    device_kernels.when_called("deep_delta.ops.depth_update.triton", "backward"),
 )
 
 BACKENDS = (
