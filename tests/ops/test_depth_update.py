@@ -267,6 +267,8 @@ def test_the_dense_operator_is_what_the_update_applies() -> None:
     assert relative_error(delta_update(x, k, torch.zeros(4, 2), beta), applied) < 5e-6
     with pytest.raises(ValueError, match="beta must be"):
         delta_operator(k, torch.rand(4, 2))
+    wide = [x.double().requires_grad_() for x in (k, beta)]
+    assert torch.autograd.gradgradcheck(delta_operator, wide)
 
 
 def test_direction_is_a_unit_vector_of_the_same_heading() -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from deep_delta.ops import device_kernels
 from deep_delta.ops.depth_update import fused, op, reference
-from deep_delta.ops.direction import compute_dtype, normalize_direction
+from deep_delta.ops.direction import compute_dtype, plain
 from deep_delta.ops.dispatch import Backend, Choice, resolve
 
 __all__ = ["BACKENDS", "delta_operator", "delta_update", "explain_delta_update"]
@@ -101,6 +101,6 @@ def delta_operator(k: Tensor, beta: Tensor, *, normalize: bool = True, eps: floa
             f"beta must be [..., 1] or [...] beside k [..., D], got {tuple(beta.shape)} and {tuple(k.shape)}"
         )
     dtype = compute_dtype(k, beta)
-    k = normalize_direction(k.to(dtype), eps) if normalize else k.to(dtype)
+    k = plain(k.to(dtype), eps) if normalize else k.to(dtype)
     identity = torch.eye(k.shape[-1], dtype=dtype, device=k.device)
     return identity - beta.to(dtype).unsqueeze(-1) * k.unsqueeze(-1) * k.unsqueeze(-2)
