@@ -80,8 +80,9 @@ def test_what_is_not_finite_reaches_nothing_before_it(name: str, value: float, n
 @pytest.mark.usefixtures("_cut", "poisoned_memory")
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("value", [NAN, INF])
-def test_gradients_before_it_are_as_without_it(name: str, value: float) -> None:
-    inputs = draw(1)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
+def test_gradients_before_it_are_as_without_it(name: str, value: float, dtype: torch.dtype) -> None:
+    inputs = [x.to(dtype) for x in draw(1)]
     for token in (0, 9, 16, 40, T - 1):
         found = gradients(spoil(inputs, name, token, value), token)
         for a, b in zip(found, gradients(inputs, token), strict=True):
