@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from deep_delta.ops.delta_rule.nonfinite import isolate, isolate_gradient
+from deep_delta.ops.delta_rule.nonfinite import all_finite, isolate, isolate_gradient
 from deep_delta.ops.delta_rule.segment import Workspace, may_look, store
 from deep_delta.ops.delta_rule.shapes import sequence_bounds
 from deep_delta.ops.delta_rule.system import System
@@ -153,7 +153,7 @@ def _forward(
                 begins[0] = initial_state[piece.state]
             if may_look(q):  # what is not finite shows itself in the last state
                 scan.forward(inputs, begins, out, S)
-                if S.isfinite().all():
+                if all_finite(S):
                     continue
             first = begins[0].clone()  # kept as it is: the backward must see that something is not finite
             isolated = isolate(inputs, first)
@@ -252,7 +252,7 @@ def _backward(
             grad_S.zero_() if grad_final is None else grad_S.copy_(grad_final[piece.state])
             if may_look(q):
                 scan.backward(inputs, begins, upstream, grad_S, made)
-                if made[3].isfinite().all():  # what is not finite anywhere else has reached the gates too
+                if all_finite(made[3]):  # what is not finite anywhere else has reached the gates too
                     continue
                 grad_S.zero_() if grad_final is None else grad_S.copy_(grad_final[piece.state])
             isolated = isolate(inputs, begins[0])

@@ -8,11 +8,14 @@ that is not finite is taken out, with all that follow it and depend on it, and i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from deep_delta.ops.direction import compute_dtype
 
 
 class Isolated(NamedTuple):
@@ -47,6 +50,11 @@ def isolate(inputs: Sequence[Tensor], state: Tensor) -> Isolated:
         beta.masked_fill(head_bHt1.squeeze(-1), 0),
     )
     return Isolated(finite, state.masked_fill(first_bH1E, 0), lost_bHtE | query_bHt1, lost_bHtE[:, :, -1:])
+
+
+def all_finite(x: Tensor) -> bool:
+    """In one pass. A sum that overflows counts as not finite, which costs time and changes nothing."""
+    return math.isfinite(x.sum(dtype=compute_dtype(x)).item())
 
 
 def _from_there_on(bad: Tensor) -> Tensor:
