@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import importlib.util
+import sys
 from pathlib import Path
 
 import pytest
@@ -109,3 +112,25 @@ def test_only_the_top_of_the_command_line_catches_everything(path: Path) -> None
 
 def test_every_layer_is_drawn() -> None:
     assert {layer_of(path) for path in FILES} - {"__init__"} == set(LAYERS)
+
+
+NEEDS_TRITON = {
+    "deep_delta.ops.depth_update.triton",
+    "deep_delta.ops.stream_step.triton",
+    "deep_delta.ops.triton_direction",
+}
+
+
+def test_every_module_is_found_by_its_dotted_name() -> None:
+    """`import a.b.c` and then `a.b.c`: no function hides the module that it lives in."""
+    have_triton = importlib.util.find_spec("triton") is not None
+    for path in FILES:
+        parts = ["deep_delta", *path.relative_to(SOURCE).with_suffix("").parts]
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        if parts[-1] == "__main__" or (name in NEEDS_TRITON and not have_triton):
+            continue
+        module = importlib.import_module(name)
+        found = sys.modules["deep_delta"]
+        for part in name.split(".")[1:]:
+            found = getattr(found, part)
+        assert found is module, f"{name} is a {type(found).__name__}"

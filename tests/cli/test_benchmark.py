@@ -1,6 +1,5 @@
 """The command from end to end: a tiny plan, planted slowness and wrongness, a clock that only the rows move."""
 
-import importlib
 import json
 import subprocess
 import sys
@@ -12,10 +11,10 @@ import pytest
 from deep_delta.benchmarks import ceilings, runner, suites
 from deep_delta.benchmarks.case import Plan
 from deep_delta.benchmarks.suites.operator import DELTA_UPDATE
+from deep_delta.ops import depth_update as update
 from deep_delta.ops.dispatch import Backend
 from tests.benchmarks.conftest import BLIND, Machine
 
-update = importlib.import_module("deep_delta.ops.delta_update")  # its package offers the function by this name
 ROW = "operator/delta_update/planted/fp32/B1T4D4V2/forward"
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from deep_delta import DeltaNet, DeltaNetBlock, DeltaNetModel, RMSNorm, SwiGLU, chunk_delta_rule
 from deep_delta.errors import ConfigError, DeepDeltaError
+from deep_delta.nn import delta_net
 from deep_delta.nn.delta_net import MemoryCache
 from tests.tolerances import relative_error
 
@@ -168,3 +169,49 @@ def test_a_cache_of_another_batch_is_refused() -> None:
     layer(torch.randn(2, 3, 8), cache)
     with pytest.raises(ValueError, match="a batch of 2, got x for 3"):
         layer(torch.randn(3, 1, 8), cache)
+
+
+@pytest.mark.parametrize("taps", [1, 4])
+def test_a_run_of_zero_embeddings_has_no_gradient_that_multiplies_from_layer_to_layer(taps: int) -> None:
+    """Where all features are zero, so are queries and keys, in every layer: no slope of 1/ε may multiply up."""
+    torch.manual_seed(0)
+    model = DeltaNetModel(9, 16, 3, 2, mixer_conv_size=taps)
+    ids = torch.randint(1, 9, (2, 16))
+    ids[0, 4:14] = 0
+    with torch.no_grad():
+        model.embedding.weight[0] = 0
+    F.cross_entropy(model(ids).flatten(0, 1), ids.roll(-1, 1).flatten()).backward()
+    assert 0 < model.embedding.weight.grad[0].norm() < 1e3
+
+
+def test_a_short_key_keeps_its_outputs_and_a_usual_one_its_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for fade in (delta_net.FADE, 0.0):
+        monkeypatch.setattr(delta_net, "FADE", fade)
+        layer, x = build(), torch.randn(1, 9, 12, dtype=torch.float64, requires_grad=True)
+        with torch.no_grad():
+            x[0, 4:] *= 1e-12
+        o = layer(x)
+        found.append((o, *torch.autograd.grad(o[:, :4].sum(), x, retain_graph=True), *torch.autograd.grad(o.sum(), x)))
+    (o, early, late), (same_o, same_early, steep) = found
+    assert torch.equal(o, same_o)
+    assert torch.equal(early, same_early)
+    assert steep.abs().max() > 1e3 * late.abs().max()
+
+
+def test_its_epsilon_can_be_that_of_other_libraries() -> None:
+    """1e-6 under the root is eps = 1e-3: told apart where keys are short, in decoding too."""
+    layer, x = build(conv_size=1, eps=1e-3), 1e-2 * torch.randn(1, 6, 12, dtype=torch.float64)
+    q, k, v = (
+        y.unflatten(-1, (3, -1)).transpose(1, 2) for y in F.silu(layer.conv.weight[0] * layer.qkv(x)).chunk(3, -1)
+    )
+    unit_q, unit_k = (y * (y.square().sum(-1, keepdim=True) + 1e-6).rsqrt() for y in (q, k))
+    o, _ = chunk_delta_rule(unit_q, unit_k, v, layer.beta(x).sigmoid().mT, normalize=False, output_final_state=True)
+    expected = layer.out(layer.norm(o.transpose(1, 2)).flatten(2))
+    assert relative_error(layer(x), expected) < 1e-12
+    cache = MemoryCache()
+    assert relative_error(torch.cat([layer(x[:, t : t + 1], cache) for t in range(6)], 1), expected) < 1e-12
+    assert relative_error(build(conv_size=1)(x), expected) > 1e-3
+    for eps in (-1.0, math.inf, math.nan):
+        with pytest.raises(ConfigError, match="eps must be finite and at least 0"):
+            DeltaNet(12, num_heads=3, eps=eps)

@@ -394,3 +394,33 @@ def test_autocast_lowers_nothing_inside(backend: str) -> None:
         inside = results(case, backend)
     for a, b in zip(inside, results(case, backend), strict=True):
         assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("backend", HERE)
+def test_fading_bounds_the_gradient_of_short_directions_alone(backend: str) -> None:
+    """By Σx²/(fade² − ε²) where √(Σx² + ε²) is below fade, and elsewhere by not a bit."""
+    case = draw_long(40, "random", "U(0, 2)")
+    length = torch.tensor([0.0, 1e-9, 1e-6, 1e-4, 0.9e-3, 1.0, 10.0, 1.0], dtype=torch.float64).repeat(5).unsqueeze(-1)
+    inputs = [length * case.q, length.flip(0) * case.k, case.v, case.beta]
+
+    def run(fade: float) -> tuple[Tensor, tuple[Tensor, ...]]:
+        leaves = [x.detach().requires_grad_() for x in inputs]
+        o = chunk_delta_rule(*leaves, fade=fade, backend=backend)
+        return o, torch.autograd.grad(o, leaves, case.grad_o)
+
+    (o, grads), (faded_o, faded) = run(0.0), run(1e-3)
+    assert torch.equal(o, faded_o)
+    for x, exact, found in zip(inputs[:2], grads, faded, strict=False):
+        square = x.square().sum(-1, keepdim=True)
+        assert relative_error(found, exact * (square / (1e-6 - 1e-12)).clamp_max(1)) < 1e-12
+        assert not found[square.expand_as(x) == 0].count_nonzero()
+        usual = square.expand_as(x) >= 1e-6
+        assert torch.equal(found[usual], exact[usual])
+    assert torch.equal(faded[2], grads[2])
+    assert torch.equal(faded[3], grads[3])
+    assert torch.autograd.gradcheck(
+        lambda k: chunk_delta_rule(case.q[:, :, :3], k, case.v[:, :, :3], case.beta[:, :, :3], eps=1e-2, fade=1e-3),
+        torch.zeros(1, 2, 3, 16, dtype=torch.float64, requires_grad=True),
+        atol=1e-7,
+        rtol=1e-5,
+    )

@@ -108,8 +108,30 @@ def test_the_custom_ops_keep_pytorchs_contract(packed: bool, dtype: torch.dtype)
     inputs = [x.to(dtype).requires_grad_() for x in (*inputs, torch.rand(1, 2, 40))]
     state = torch.randn(2 if packed else 1, 2, 3, 2, requires_grad=True)
     cu_seqlens = torch.tensor([0, 15, 40]) if packed else None
-    arguments = (*inputs, state if packed else None, cu_seqlens, 16, 0.5, True, 1e-6)
+    arguments = (*inputs, state if packed else None, cu_seqlens, 16, 0.5, True, 1e-6, 0.0)
     torch.library.opcheck(torch.ops.deep_delta.chunk_delta_rule.default, arguments)
+
+
+@pytest.mark.parametrize("wide", range(5))
+@pytest.mark.parametrize("backend", HERE)
+def test_the_widest_operand_decides_the_precision(backend: str, wide: int) -> None:
+    torch.manual_seed(8)
+    inputs = [torch.randn(1, 2, 9, 3), torch.randn(1, 2, 9, 3), torch.randn(1, 2, 9, 2), torch.rand(1, 2, 9)]
+    inputs.append(torch.randn(1, 2, 3, 2))
+    exact = [x.double() for x in inputs]
+    inputs[wide] = exact[wide]
+
+    def last(q: Tensor, k: Tensor, v: Tensor, beta: Tensor, S: Tensor) -> Tensor:
+        return chunk_delta_rule(q, k, v, beta, 4, initial_state=S, output_final_state=True, backend=backend)[1]
+
+    found, expected = last(*inputs), last(*exact)
+    assert found.dtype == torch.float64
+    assert (found - expected).abs().max() < 1e-14
+    first = [[x[:, :, 0] for x in some[:4]] + some[4:] for some in (inputs, exact)]
+    assert (delta_rule_step(*first[0])[1] - delta_rule_step(*first[1])[1]).abs().max() < 1e-14
+    leaves = [x.requires_grad_() for x in inputs]
+    for grad, x in zip(torch.autograd.grad(last(*leaves).sum(), leaves[1:]), leaves[1:], strict=True):
+        assert grad.dtype == x.dtype
 
 
 @pytest.mark.parametrize("packed", [False, True])

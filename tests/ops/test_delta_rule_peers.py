@@ -94,3 +94,17 @@ def test_the_kernels_of_flash_linear_attention_match_the_reference(packed: bool)
         found.append((*outputs, *torch.autograd.grad(outputs, leaves, grads)))
     for name, a, b in zip(("o", "S", *NAMES, "initial_state"), *found, strict=True):
         assert relative_error(a, b) < TOLERANCE[torch.bfloat16, "fla"], name
+
+
+@pytest.mark.parametrize("size", [1.0, 1e-2, 1e-3, 0.0])
+def test_epsilon_1e_3_is_their_1e_6_under_the_root(size: float) -> None:
+    torch.manual_seed(7)
+    q, k, v, beta = *(size * torch.randn(2, 1, 2, 20, 8)).unbind(0), torch.randn(1, 2, 20, 8), torch.rand(1, 2, 20)
+    inputs = [x.requires_grad_() for x in (q, k, v, beta)]
+    o, S = chunk_delta_rule(*inputs, output_final_state=True, eps=1e-3)
+    expected_o, expected_S = qwen3_next(*inputs)
+    upstream = torch.randn_like(o), torch.randn_like(S)
+    found = torch.autograd.grad((o, S), inputs, upstream)
+    expected = torch.autograd.grad((expected_o, expected_S), inputs, upstream)
+    for a, b in zip((o, S, *found), (expected_o, expected_S, *expected), strict=True):
+        assert relative_error(a, b) < 1e-5

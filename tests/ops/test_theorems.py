@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deep_delta.ops import delta_operator, delta_update
-from deep_delta.ops.delta_update import BACKENDS
+from deep_delta.ops.depth_update import BACKENDS
 
 # N draws, D width, V value channels
 DRAWS = 10_000

@@ -18,16 +18,16 @@ from torch import Tensor
 
 from deep_delta.errors import BackendError
 from deep_delta.ops import delta_update
-from deep_delta.ops.delta_update import explain_delta_update, reference
+from deep_delta.ops.depth_update import explain_delta_update, reference
 from deep_delta.ops.device_kernels import interpreted
 from deep_delta.ops.stream_step import StepOutput, explain_stream_step, stream_step
-from tests.ops.test_delta_update import Case, draw_case, gradients
+from tests.ops.test_depth_update import Case, draw_case, gradients
 from tests.tolerances import TOLERANCE, relative_error
 
 DEVICE = "cpu" if interpreted() else "cuda"
 ROW = "triton, interpreted" if interpreted() else "triton"
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
-UPDATE = importlib.import_module("deep_delta.ops.delta_update.triton")
+UPDATE = importlib.import_module("deep_delta.ops.depth_update.triton")
 STEP = importlib.import_module("deep_delta.ops.stream_step.triton")
 pytestmark = pytest.mark.usefixtures("poisoned_memory")
 

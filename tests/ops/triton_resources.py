@@ -92,7 +92,7 @@ def measure(launch: Launch) -> Resources:
 
 def delta_update_launches(dtype: torch.dtype, width: int, channels: int) -> list[Launch]:
     """Forward and backward of the update, channel-major as in a model."""
-    op = importlib.import_module("deep_delta.ops.delta_update.triton")
+    op = importlib.import_module("deep_delta.ops.depth_update.triton")
     x = torch.empty(16, channels, width, dtype=dtype).mT
     k, v, beta = x[..., 0].clone(), x[:, 0].clone(), x[:, 0, :1].clone()
     with captured_launches() as launches:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from typing import Self
 
@@ -18,6 +19,9 @@ from deep_delta.nn.parts import ours
 from deep_delta.nn.short_conv import ConvTail, RowState, ShortConv
 from deep_delta.ops import chunk_delta_rule, delta_rule_step
 from deep_delta.ops.plain import without_autocast
+
+FADE = 1e-3
+"""Queries and keys shorter than this have no heading worth learning from: their gradient fades."""
 
 
 class MemoryCache(RowState):
@@ -69,6 +73,11 @@ class DeltaNet(nn.Module):
             1 − β goes down to −1), which tracking a state such as parity needs  (arXiv 2411.12537).
         output_gate: gate the output.
         norm_eps: ε of the RMSNorm.
+        eps: the length below which a query or key counts as none: each becomes x · rsqrt(Σx² + eps²). Layers of
+            flash-linear-attention and transformers add 1e-6 under the root; eps = 1e-3 computes what they compute.
+
+    The gradient of a query or key fades where √(Σx² + eps²) is below 1e-3, so that a token whose features are all zero,
+    such as padding, has no slope of 1/eps in each layer  (`fade` of `chunk_delta_rule`).
 
     `ConfigError` for a size that does not fit.
     """
@@ -84,17 +93,20 @@ class DeltaNet(nn.Module):
         neg_eigval: bool = False,
         output_gate: bool = False,
         norm_eps: float = 1e-5,
+        eps: float = 1e-6,
     ) -> None:
         super().__init__()
         sizes = {"d_model": d_model, "chunk_size": chunk_size, "num_heads": num_heads, "conv_size": conv_size}
         for name, size in (sizes if head_dim is None else sizes | {"head_dim": head_dim}).items():
             if size < 1:
                 raise ConfigError(f"{name} must be at least 1, got {size}")
+        if not 0 <= eps < math.inf:
+            raise ConfigError(f"eps must be finite and at least 0, got {eps}")
         if head_dim is None and d_model % num_heads:
             raise ConfigError(f"d_model must be divisible by num_heads, got {d_model} and {num_heads}")
         self.d_model, self.chunk_size, self.num_heads = d_model, chunk_size, num_heads
         self.head_dim = d_model // num_heads if head_dim is None else head_dim
-        self.neg_eigval = neg_eigval
+        self.neg_eigval, self.eps = neg_eigval, eps
         inner = num_heads * self.head_dim
         self.qkv = nn.Linear(d_model, 3 * inner, bias=False)
         self.conv = ShortConv(3 * inner, conv_size)
@@ -129,14 +141,20 @@ class DeltaNet(nn.Module):
 
     def _rewrite(self, q: Tensor, k: Tensor, v: Tensor, beta: Tensor, cache: MemoryCache | None) -> Tensor:
         if cache is None:
-            out = chunk_delta_rule(q, k, v, beta, self.chunk_size)
-            assert isinstance(out, Tensor)
-            return out
+            return chunk_delta_rule(q, k, v, beta, self.chunk_size, eps=self.eps, fade=FADE)
         if cache.tensor is not None and q.shape[2] == 1:
             q, k, v, beta = (x.squeeze(2) for x in (q, k, v, beta))
-            o, cache.tensor = delta_rule_step(q, k, v, beta, cache.tensor)
+            o, cache.tensor = delta_rule_step(q, k, v, beta, cache.tensor, eps=self.eps, fade=FADE)
             return o.unsqueeze(2)
         o, cache.tensor = chunk_delta_rule(
-            q, k, v, beta, self.chunk_size, initial_state=cache.tensor, output_final_state=True
+            q,
+            k,
+            v,
+            beta,
+            self.chunk_size,
+            initial_state=cache.tensor,
+            output_final_state=True,
+            eps=self.eps,
+            fade=FADE,
         )
         return o

@@ -25,11 +25,23 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """softmax(q kᵀ/√K + causal mask) v for q, k, v [B, H, T, K]; nothing but its inputs and output is kept.
 
     On a CPU, up to T = 1,024, every block of rows is two batched products around a softmax, over the keys that it may
-    see; elsewhere `scaled_dot_product_attention`.
+    see; elsewhere `scaled_dot_product_attention`. Its kernels have no second and no forward-mode derivative, so where
+    those may be wanted (`DEEP_DELTA_BACKEND=reference`, `torch.func`) the definition runs.
     """
-    if wants_plain(q, k, v) or q.device.type != "cpu" or q.shape[2] > LONGEST or q.dtype == torch.float16:
+    compiling = torch.compiler.is_compiling()
+    if not compiling and wants_plain(q, k, v):
+        return plain(q, k, v)
+    if compiling or q.device.type != "cpu" or q.shape[2] > LONGEST or q.dtype == torch.float16:
         return F.scaled_dot_product_attention(q, k, v, is_causal=True)
     return run_function(_CausalAttention, q, k, v)
+
+
+def plain(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """The definition; a softmax in fp32 at least, as in PyTorch's kernels."""
+    scores = (q @ k.mT) * q.shape[-1] ** -0.5
+    later = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).triu(1)
+    wide = scores.to(torch.promote_types(scores.dtype, torch.float32)).masked_fill(later, -math.inf)
+    return torch.softmax(wide, -1).to(scores.dtype) @ v
 
 
 def _blocks(length: int) -> Iterator[tuple[int, int]]:
@@ -66,8 +78,9 @@ class _CausalAttention(torch.autograd.Function):
     @staticmethod
     @first_derivative_only
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        B, H, T, K = ctx.saved_tensors[0].shape
-        q, k, v, grad = (x.reshape(B * H, T, -1) for x in (*ctx.saved_tensors, grad))
+        q, k, v = ctx.saved_tensors
+        B, H, T, K = q.shape
+        q, k, v, grad = (x.reshape(B * H, T, -1) for x in (q, k, v, grad))
         q, mask = q * K**-0.5, _mask(q)
         grad_q, grad_k, grad_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
         for begin, end in _blocks(T):

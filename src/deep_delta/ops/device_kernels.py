@@ -22,7 +22,7 @@ def unavailable(tensor: Tensor, channels: int) -> str | None:
     if not tensor.is_cuda and not interpreted():
         return f"the state is on {tensor.device} and Triton runs on CUDA (elsewhere under TRITON_INTERPRET=1)"
     if tensor.dtype not in (torch.float32, torch.bfloat16, torch.float16):
-        return f"it computes in fp32 and the state is {tensor.dtype}"
+        return f"it computes in fp32, which is not enough for {tensor.dtype}"
     if channels > MAX_CHANNELS:
         return f"it takes {MAX_CHANNELS} value channels at most and the state has {channels}"
     return None

@@ -54,9 +54,16 @@ def transformed() -> bool:
 
 
 def resolve(
-    op: str, backends: Sequence[Backend], requested: str, tensor: Tensor, operands: Sequence[Tensor | None] = ()
+    op: str,
+    backends: Sequence[Backend],
+    requested: str,
+    tensor: Tensor,
+    operands: Sequence[Tensor | None] | None = None,
 ) -> Choice:
-    """Choose a backend of `op` for `tensor` and the other `operands`.
+    """Choose a backend of `op` for `tensor`.
+
+    `operands` are all tensors of an operator whose kernels read memory where nothing else sees it (C, Triton): what
+    traces, and tensors that are not ordinary, then get the reference. A `torch.library` op is seen without that.
 
     Raises `BackendError` (exit code 2) when the requested one is unknown, or not available here, with the reason.
     """
@@ -65,7 +72,7 @@ def resolve(
         requested, source = os.environ[ENVIRONMENT], ENVIRONMENT
         if requested in NAMES and requested not in {backend.name for backend in backends}:
             requested = "auto"
-    if why := _only_plain(tensor, *operands):
+    if why := _only_plain(operands):
         if requested not in ("auto", "reference"):
             raise BackendError(f"backend {requested!r} of {op} {why}; use backend 'reference'")
         requested = "reference"
@@ -84,10 +91,12 @@ def resolve(
     raise BackendError(f"no backend of {op} can run on {tensor.device}")
 
 
-def _only_plain(*operands: Tensor | None) -> str | None:
+def _only_plain(operands: Sequence[Tensor | None] | None) -> str | None:
     """Why nothing but plain operations will do; None where a kernel may run."""
     if transformed():
         return "has no forward-mode derivative and no torch.func transform"
+    if operands is None:
+        return None
     if traced():
         return "cannot be seen by what traces PyTorch's operations (torch.jit.trace, a dispatch or function mode)"
     if not torch.compiler.is_compiling() and not ordinary(*operands):

@@ -12,7 +12,7 @@ from torch.nn.functional import one_hot
 
 from deep_delta.errors import NumericsError
 from deep_delta.ops import normalize_direction
-from deep_delta.ops.delta_update.shapes import matrix_form
+from deep_delta.ops.depth_update.shapes import matrix_form
 from deep_delta.spectral.records import UpdateSpectrum
 from deep_delta.spectral.regimes import REGIMES, determinant, k_eigenvalue, lifted_determinant, regime
 

@@ -16,7 +16,7 @@ from deep_delta.benchmarks.suites.tensors import OPERATION, Sizes, gate, normal,
 from deep_delta.ops import delta_update
 from deep_delta.ops.delta_rule import BACKENDS as RULE_BACKENDS
 from deep_delta.ops.delta_rule import chunk_delta_rule
-from deep_delta.ops.delta_update import BACKENDS as UPDATE_BACKENDS
+from deep_delta.ops.depth_update import BACKENDS as UPDATE_BACKENDS
 from deep_delta.ops.dispatch import Backend
 from deep_delta.ops.stream_step import BACKENDS as STEP_BACKENDS
 from deep_delta.ops.stream_step import stream_step

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from typing import Literal, overload
+
 import torch
 from torch import Tensor
 
@@ -11,6 +13,7 @@ from deep_delta.ops.delta_rule import chunk, fla, reference
 from deep_delta.ops.delta_rule.shapes import check_inputs, check_step
 from deep_delta.ops.direction import compute_dtype
 from deep_delta.ops.dispatch import Backend, Choice, resolve
+from deep_delta.ops.plain import without_autocast
 
 __all__ = ["BACKENDS", "chunk_delta_rule", "delta_rule_step", "explain_chunk_delta_rule", "recurrent_delta_rule"]
 
@@ -22,6 +25,41 @@ BACKENDS = (
 """In the order in which "auto" asks them."""
 
 
+@overload
+def chunk_delta_rule(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    beta: Tensor,
+    chunk_size: int = 64,
+    *,
+    initial_state: Tensor | None = None,
+    output_final_state: Literal[False] = False,
+    scale: float | None = None,
+    normalize: bool = True,
+    eps: float = 1e-6,
+    fade: float = 0.0,
+    backend: str = "auto",
+    cu_seqlens: Tensor | None = None,
+) -> Tensor: ...
+@overload
+def chunk_delta_rule(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    beta: Tensor,
+    chunk_size: int = 64,
+    *,
+    initial_state: Tensor | None = None,
+    output_final_state: Literal[True],
+    scale: float | None = None,
+    normalize: bool = True,
+    eps: float = 1e-6,
+    fade: float = 0.0,
+    backend: str = "auto",
+    cu_seqlens: Tensor | None = None,
+) -> tuple[Tensor, Tensor]: ...
+@overload
 def chunk_delta_rule(
     q: Tensor,
     k: Tensor,
@@ -34,6 +72,23 @@ def chunk_delta_rule(
     scale: float | None = None,
     normalize: bool = True,
     eps: float = 1e-6,
+    fade: float = 0.0,
+    backend: str = "auto",
+    cu_seqlens: Tensor | None = None,
+) -> Tensor | tuple[Tensor, Tensor]: ...
+def chunk_delta_rule(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    beta: Tensor,
+    chunk_size: int = 64,
+    *,
+    initial_state: Tensor | None = None,
+    output_final_state: bool = False,
+    scale: float | None = None,
+    normalize: bool = True,
+    eps: float = 1e-6,
+    fade: float = 0.0,
     backend: str = "auto",
     cu_seqlens: Tensor | None = None,
 ) -> Tensor | tuple[Tensor, Tensor]:
@@ -54,12 +109,17 @@ def chunk_delta_rule(
         scale: of the queries; K^−½ when not given.
         normalize: bring queries and keys to length 1, each x · rsqrt(Σx² + eps²) in fp32 at least, so that entries of
             1e20 are a direction like any other and zero stays zero; false takes them as they are.
-        eps: added under the root.
+        eps: the length below which a query or key counts as none. Its square is added under the root: where another
+            library writes x · rsqrt(Σx² + 1e-6), as flash-linear-attention and transformers do, eps is 1e-3.
+        fade: the slope of the normalisation is 1/√(Σx² + eps²), so 1/eps at zero. Where that root is below `fade`, the
+            gradient of the query or key fades in proportion to Σx², to none at zero, and the slope is 1/fade at most;
+            outputs, and all other gradients, do not change by a bit. With fade ≤ eps, as by default, nothing fades.
         backend: "auto", "chunk", "fla" or "reference"; see `deep_delta.ops.dispatch`.
         cu_seqlens: [N + 1], for N sequences packed one after the other in one row (B = 1): sequence n is the tokens
             cu_seqlens[n] to cu_seqlens[n + 1]. Nothing passes between them; the states are [N, H, K, E].
 
-    Everything is computed in fp32 at least. Gradients flow to every input, through the final state too.
+    Everything is computed in fp32 at least. Gradients flow to every input, through the final state too. Infinity or NaN
+    in a token changes nothing before it, nothing in other heads and nothing in other sequences.
 
     Returns:
         o [B, H, T, E] of v's dtype; with `output_final_state`, (o, S), S in the precision of the computation.
@@ -81,6 +141,7 @@ def chunk_delta_rule(
         scale=q.shape[-1] ** -0.5 if scale is None else scale,
         normalize=normalize,
         eps=eps,
+        fade=fade,
         cu_seqlens=cu_seqlens,
     )
     return (o, final_state) if output_final_state else o
@@ -91,6 +152,37 @@ def explain_chunk_delta_rule(q: Tensor, backend: str = "auto") -> Choice:
     return resolve("chunk_delta_rule", BACKENDS, backend, q)
 
 
+@overload
+def recurrent_delta_rule(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    beta: Tensor,
+    *,
+    initial_state: Tensor | None = None,
+    output_final_state: Literal[False] = False,
+    scale: float | None = None,
+    normalize: bool = True,
+    eps: float = 1e-6,
+    fade: float = 0.0,
+    cu_seqlens: Tensor | None = None,
+) -> Tensor: ...
+@overload
+def recurrent_delta_rule(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    beta: Tensor,
+    *,
+    initial_state: Tensor | None = None,
+    output_final_state: Literal[True],
+    scale: float | None = None,
+    normalize: bool = True,
+    eps: float = 1e-6,
+    fade: float = 0.0,
+    cu_seqlens: Tensor | None = None,
+) -> tuple[Tensor, Tensor]: ...
+@overload
 def recurrent_delta_rule(
     q: Tensor,
     k: Tensor,
@@ -102,6 +194,21 @@ def recurrent_delta_rule(
     scale: float | None = None,
     normalize: bool = True,
     eps: float = 1e-6,
+    fade: float = 0.0,
+    cu_seqlens: Tensor | None = None,
+) -> Tensor | tuple[Tensor, Tensor]: ...
+def recurrent_delta_rule(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    beta: Tensor,
+    *,
+    initial_state: Tensor | None = None,
+    output_final_state: bool = False,
+    scale: float | None = None,
+    normalize: bool = True,
+    eps: float = 1e-6,
+    fade: float = 0.0,
     cu_seqlens: Tensor | None = None,
 ) -> Tensor | tuple[Tensor, Tensor]:
     """The delta rule over time, token by token: the definition of `chunk_delta_rule`, with its arguments and errors.
@@ -118,6 +225,7 @@ def recurrent_delta_rule(
         scale=q.shape[-1] ** -0.5 if scale is None else scale,
         normalize=normalize,
         eps=eps,
+        fade=fade,
         cu_seqlens=cu_seqlens,
     )
     return (o, final_state) if output_final_state else o
@@ -133,18 +241,19 @@ def delta_rule_step(
     scale: float | None = None,
     normalize: bool = True,
     eps: float = 1e-6,
+    fade: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     """One token of the delta rule over time, for decoding: the state goes in and comes out.
 
-    q, k [B, H, K], v [B, H, E], beta [B, H], S [B, H, K, E]; `scale`, `normalize` and `eps` as in `chunk_delta_rule`.
+    q, k [B, H, K], v [B, H, E], beta [B, H], S [B, H, K, E]; the options as in `chunk_delta_rule`.
     Returns o [B, H, E] of v's dtype, and the new S in the precision of the computation, fp32 at least. `ValueError`
     when shapes do not fit, naming them; `TypeError` for tensors that are not floating point.
     """
     check_step(q, k, v, beta, S)
     dtype = compute_dtype(q, k, v, beta, S)
     scale = q.shape[-1] ** -0.5 if scale is None else scale
-    token = reference.prepare(q, k, v, beta, scale=scale, normalize=normalize, eps=eps, dtype=dtype)
-    with torch.autocast(S.device.type, enabled=False):
+    token = reference.prepare(q, k, v, beta, scale=scale, normalize=normalize, eps=eps, fade=fade, dtype=dtype)
+    with without_autocast(S.device.type):
         o, S = _step(*token, S.to(dtype))
     return o.to(v.dtype), S
 

@@ -10,16 +10,18 @@ rest. It is a `torch.library` custom op, so that a compiled graph holds it whole
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from deep_delta.ops.delta_rule.segment import Workspace, store
+from deep_delta.ops.delta_rule.nonfinite import all_finite, isolate, isolate_gradient
+from deep_delta.ops.delta_rule.segment import Workspace, may_look, store
 from deep_delta.ops.delta_rule.shapes import sequence_bounds
 from deep_delta.ops.delta_rule.system import System
 from deep_delta.ops.direction import compute_dtype
+from deep_delta.ops.plain import first_derivative_only
 
 CPU_CHUNK = 32
 """The most tokens of a chunk on a CPU: 64 would need fewer steps and more arithmetic, and takes a fifth longer."""
@@ -43,11 +45,12 @@ def delta_rule(
     scale: float,
     normalize: bool = True,
     eps: float = 1e-6,
+    fade: float = 0.0,
     cu_seqlens: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The output and the last state. Shapes as in `deep_delta.chunk_delta_rule`."""
     o, final_state, _ = torch.ops.deep_delta.chunk_delta_rule(
-        q, k, v, beta, initial_state, cu_seqlens, chunk_size, scale, normalize, eps
+        q, k, v, beta, initial_state, cu_seqlens, chunk_size, scale, normalize, eps, fade
     )
     return o, final_state
 
@@ -61,6 +64,14 @@ class Piece(NamedTuple):
     """Where its state lies along the first axis of the initial and the final state."""
     slot: int
     """The first of its segment-start states."""
+
+    @property
+    def at(self) -> tuple[slice, slice, slice]:
+        return self.rows, slice(None), slice(*self.tokens)
+
+    def of(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """Its part of tensors [B, H, T, …]."""
+        return tuple(x[self.at] for x in tensors)
 
 
 class Plan(NamedTuple):
@@ -128,30 +139,76 @@ def _forward(
     scale: float,
     normalize: bool,
     eps: float,
+    fade: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     dtype = _state_dtype(q, k, v, beta, initial_state)
     o, final_state, starts = _outputs(q, v, cu_seqlens, chunk_size, dtype)
-    plan = _plan(q, v, chunk_size)
     starts.zero_()
-    work = Workspace(q, dtype)
+    scan = Scan(_plan(q, v, chunk_size), scale, normalize, eps, fade, Workspace(q, dtype))
     with torch.autocast(q.device.type, enabled=False):
-        for piece in _pieces(q, cu_seqlens, plan):
-            S = final_state[piece.state]
-            S.zero_() if initial_state is None else S.copy_(initial_state[piece.state])
-            S = S.view(-1, *S.shape[2:])
-            slot = piece.slot
-            for tokens in _segments(piece, plan.segment):
-                at = (piece.rows, slice(None), tokens)
-                starts[slot, piece.rows] = S.view_as(starts[slot, piece.rows])
-                system = System((q[at], k[at], v[at], beta[at]), plan.chunk, normalize, eps, work)
-                store(system.scan(S, scale), o[at])
-                slot += 1
+        for piece in _pieces(q, cu_seqlens, scan.plan):
+            inputs, out, S = piece.of(q, k, v, beta), o[piece.at], final_state[piece.state]
+            begins = starts[piece.slot :, piece.rows]
+            if initial_state is not None:
+                begins[0] = initial_state[piece.state]
+            if may_look(q):  # what is not finite shows itself in the last state
+                scan.forward(inputs, begins, out, S)
+                if all_finite(S):
+                    continue
+            first = begins[0].clone()  # kept as it is: the backward must see that something is not finite
+            isolated = isolate(inputs, first)
+            begins[0] = isolated.state
+            scan.forward(isolated.inputs, begins, out, S)
+            begins[0] = first
+            out.masked_fill_(isolated.lost, torch.nan)
+            S.masked_fill_(isolated.lost_state, torch.nan)
     return o, final_state, starts
 
 
-def _segments(piece: Piece, segment: int) -> list[slice]:
-    start, end = piece.tokens
-    return [slice(t, min(t + segment, end)) for t in range(start, end, segment)]
+class Scan(NamedTuple):
+    """What is the same for every piece."""
+
+    plan: Plan
+    scale: float
+    normalize: bool
+    eps: float
+    fade: float
+    work: Workspace
+
+    def segments(self, num_tokens: int) -> list[slice]:
+        return [slice(t, t + self.plan.segment) for t in range(0, num_tokens, self.plan.segment)]
+
+    def system(self, inputs: Sequence[Tensor], tokens: slice) -> System:
+        q, k, v, beta = (x[:, :, tokens] for x in inputs)
+        return System((q, k, v, beta), self.plan.chunk, self.normalize, self.eps, self.fade, self.work)
+
+    def forward(self, inputs: Sequence[Tensor], begins: Tensor, out: Tensor, S: Tensor) -> None:
+        """Fill the outputs, the last state S and, from the first on, the states at the beginning of each segment."""
+        S.copy_(begins[0])
+        for n, tokens in enumerate(self.segments(out.shape[2])):
+            begins[n] = S
+            store(self.system(inputs, tokens).scan(S.flatten(0, 1), self.scale), out[:, :, tokens])
+
+    def backward(
+        self,
+        inputs: Sequence[Tensor],
+        begins: Sequence[Tensor],
+        grad_o: Tensor | None,
+        grad_S: Tensor,
+        grads: Sequence[Tensor],
+    ) -> None:
+        """Fill the inputs' gradients; grad_S goes from that of the last state to that of the first in place."""
+        for n, tokens in reversed(list(enumerate(self.segments(inputs[0].shape[2])))):
+            system = self.system(inputs, tokens)
+            if grad_o is None:
+                upstream = self.work("o", *system.write.shape).zero_()
+            else:
+                upstream = self.work.load("o", grad_o[:, :, tokens], system.k.shape[2]).mul_(self.scale)
+            found = system.gradients(begins[n].flatten(0, 1), upstream, grad_S.flatten(0, 1))
+            for grad, out in zip(found, (*grads[:3], grads[3].unsqueeze(-1)), strict=True):
+                if out.dtype == torch.float16:  # near k = 0 the slope is 1/ε, beyond what fp16 can hold
+                    grad.clamp_(-65504.0, 65504.0)
+                store(grad, out[:, :, tokens])
 
 
 @_forward.register_fake
@@ -182,30 +239,27 @@ def _backward(
     scale: float,
     normalize: bool,
     eps: float,
+    fade: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    dtype = starts.dtype
     grads = _gradient_outputs(q, k, v, beta, starts, cu_seqlens)
-    grad_initial = grads[4]
-    plan = _plan(q, v, chunk_size)
-    work = Workspace(q, dtype)
+    scan = Scan(_plan(q, v, chunk_size), scale, normalize, eps, fade, Workspace(q, starts.dtype))
     with torch.autocast(q.device.type, enabled=False):
-        for piece in _pieces(q, cu_seqlens, plan):
-            grad_S = grad_initial[piece.state]
+        for piece in _pieces(q, cu_seqlens, scan.plan):
+            inputs, made = piece.of(q, k, v, beta), piece.of(*grads[:4])
+            grad_S = grads[4][piece.state]
+            begins = starts[piece.slot :, piece.rows].unbind(0)
+            upstream = None if grad_o is None else grad_o[piece.at]
             grad_S.zero_() if grad_final is None else grad_S.copy_(grad_final[piece.state])
-            grad_S = grad_S.view(-1, *grad_S.shape[2:])
-            segments = _segments(piece, plan.segment)
-            for slot, tokens in reversed(list(enumerate(segments, piece.slot))):
-                at = (piece.rows, slice(None), tokens)
-                system = System((q[at], k[at], v[at], beta[at]), plan.chunk, normalize, eps, work)
-                if grad_o is None:
-                    upstream = work("o", *system.write.shape).zero_()
-                else:
-                    upstream = work.load("o", grad_o[at], system.k.shape[2]).mul_(scale)
-                found = system.gradients(starts[slot, piece.rows].flatten(0, 1), upstream, grad_S)
-                for grad, out in zip(found, (grads[0], grads[1], grads[2], grads[3].unsqueeze(-1)), strict=True):
-                    if out.dtype == torch.float16:  # near k = 0 the slope is 1/ε, beyond what fp16 can hold
-                        grad.clamp_(-65504.0, 65504.0)
-                    store(grad, out[at])
+            if may_look(q):
+                scan.backward(inputs, begins, upstream, grad_S, made)
+                if all_finite(made[3]):  # what is not finite anywhere else has reached the gates too
+                    continue
+                grad_S.zero_() if grad_final is None else grad_S.copy_(grad_final[piece.state])
+            isolated = isolate(inputs, begins[0])
+            if upstream is not None:
+                upstream = isolate_gradient(upstream, isolated.lost)
+            grad_S.copy_(isolate_gradient(grad_S, isolated.lost_state))
+            scan.backward(isolated.inputs, (isolated.state, *begins[1:]), upstream, grad_S, made)
     return grads
 
 
@@ -242,14 +296,15 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tens
     ctx.set_materialize_grads(False)
 
 
+@first_derivative_only
 def _gradients(ctx: Any, grad_o: Tensor | None, grad_final: Tensor | None, _: Any) -> tuple[Tensor | None, ...]:
     if grad_o is None and grad_final is None:
-        return (None,) * 10
+        return (None,) * 11
     q, k, v, beta, starts, cu_seqlens = ctx.saved_tensors
     *grads, grad_initial = torch.ops.deep_delta.chunk_delta_rule_backward(
         grad_o, grad_final, q, k, v, beta, starts, cu_seqlens, *ctx.options
     )
-    return *grads, None if ctx.state_dtype is None else grad_initial.to(ctx.state_dtype), *(None,) * 5
+    return *grads, None if ctx.state_dtype is None else grad_initial.to(ctx.state_dtype), *(None,) * 6
 
 
 _forward.register_autograd(_gradients, setup_context=_setup)

@@ -36,6 +36,7 @@ def delta_rule(
     scale: float,
     normalize: bool = True,
     eps: float = 1e-6,
+    fade: float = 0.0,
     cu_seqlens: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The output and the last state. Shapes as in `deep_delta.chunk_delta_rule`; the kernels choose the chunk."""
@@ -43,7 +44,7 @@ def delta_rule(
 
     dtype = q.dtype
     if normalize:
-        q, k = normalize_direction(q, eps), normalize_direction(k, eps)
+        q, k = normalize_direction(q, eps, fade), normalize_direction(k, eps, fade)
     o, final_state = chunk_delta_rule(
         *(x.transpose(1, 2).to(dtype).contiguous() for x in (q, k, v, beta)),
         scale=scale,

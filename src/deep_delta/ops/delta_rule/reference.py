@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from deep_delta.ops.delta_rule.shapes import sequence_bounds
-from deep_delta.ops.direction import compute_dtype, normalize_direction
+from deep_delta.ops.direction import compute_dtype, plain
 
 
 def delta_rule(
@@ -24,6 +24,7 @@ def delta_rule(
     scale: float,
     normalize: bool = True,
     eps: float = 1e-6,
+    fade: float = 0.0,
     cu_seqlens: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """o_t = S_tᵀ (scale · q_t) with S_t = S_{t−1} + β_t k_t (v_tᵀ − k_tᵀ S_{t−1}); returns o and the last state.
@@ -35,7 +36,7 @@ def delta_rule(
         num_sequences = q.shape[0] if cu_seqlens is None else cu_seqlens.shape[0] - 1
         initial_state = q.new_zeros((num_sequences, q.shape[1], q.shape[3], v.shape[3]), dtype=dtype)
     S = initial_state.to(dtype)
-    inputs = prepare(q, k, v, beta, scale=scale, normalize=normalize, eps=eps, dtype=dtype)
+    inputs = prepare(q, k, v, beta, scale=scale, normalize=normalize, eps=eps, fade=fade, dtype=dtype)
     if cu_seqlens is None:
         o, S = scan(inputs, S)
         return o.to(v.dtype), S
@@ -45,12 +46,22 @@ def delta_rule(
 
 
 def prepare(
-    q: Tensor, k: Tensor, v: Tensor, beta: Tensor, *, scale: float, normalize: bool, eps: float, dtype: torch.dtype
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    beta: Tensor,
+    *,
+    scale: float,
+    normalize: bool,
+    eps: float,
+    fade: float,
+    dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The four inputs in the precision of the computation: unit directions, and the query scaled."""
+    q, k = q.to(dtype), k.to(dtype)
     if normalize:
-        q, k = normalize_direction(torch.stack((q, k)), eps).unbind(0)
-    return scale * q.to(dtype), k.to(dtype), v.to(dtype), beta.to(dtype)
+        q, k = plain(q, eps, fade), plain(k, eps, fade)
+    return scale * q, k, v.to(dtype), beta.to(dtype)
 
 
 def scan(inputs: Sequence[Tensor], S: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from deep_delta.ops.direction import direction_norm
+from deep_delta.ops.direction import direction_norm, faded
 
 
 class Workspace:
@@ -61,22 +61,41 @@ def _parts(x: Tensor, chunks: Tensor, whole: int, rest: int) -> list[tuple[Tenso
     return parts
 
 
+def may_look(x: Tensor) -> bool:
+    """Whether values may be looked at to choose a way: on a CPU alone; elsewhere it would wait for the device."""
+    return x.device.type == "cpu"
+
+
 def normalize_(x: Tensor, eps: float) -> Tensor:
     """Make unit directions of x [..., D] in place, as `normalize_direction` does; returns rsqrt(Σx² + ε²), [..., 1].
 
-    Squares that can neither overflow nor matter when they underflow need no scaling first, which saves passes.
+    Squares that can neither overflow nor matter when they underflow need no scaling first, which saves passes. Which
+    way a direction goes depends on itself alone.
     """
+    if eps < 1e-12 or not may_look(x):
+        return _normalize_scaled_(x, eps)
     norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-    if eps >= 1e-12 and bool(norm.amax() < 1e15):
-        slope = norm.square_().add_(eps * eps).rsqrt_()
+    far = None if norm.amax() < 1e15 else norm >= 1e15
+    slope = norm.square_().add_(eps * eps).rsqrt_()
+    if far is not None:
+        scaled = x.clone()
+        slope = torch.where(far, _normalize_scaled_(scaled, eps), slope)
+        x.copy_(torch.where(far, scaled, x * slope))
+    else:
         x.mul_(slope)
-        return slope
+    return slope
+
+
+def _normalize_scaled_(x: Tensor, eps: float) -> Tensor:
     scale, norm = direction_norm(x, eps)
     x.div_(scale).div_(norm)
     return scale.reciprocal().div_(norm)
 
 
-def normalize_backward_(grad: Tensor, unit: Tensor, slope: Tensor, scratch: Tensor) -> Tensor:
-    """Turn the gradient of a unit direction into that of the direction, in place: (g − u (u · g)) · rsqrt(Σx² + ε²)."""
+def normalize_backward_(grad: Tensor, unit: Tensor, slope: Tensor, eps: float, fade: float, scratch: Tensor) -> Tensor:
+    """Turn the gradient of a unit direction into that of the direction, in place: (g − u (u · g)) · rsqrt(Σx² + ε²),
+    faded as in `normalize_direction`."""
+    if fade > eps:
+        slope = slope * faded(slope, eps, fade)
     along = torch.mul(unit, grad, out=scratch).sum(-1, keepdim=True)
     return grad.addcmul_(unit, along, value=-1).mul_(slope)

@@ -23,12 +23,13 @@ class System:
         chunk_size: int,
         normalize: bool,
         eps: float,
+        fade: float,
         work: Workspace,
     ) -> None:
         """inputs: q, k [B, H, T, K], v [B, H, T, E] and beta [B, H, T] of the segment's tokens."""
         q, k, v, beta = inputs
         C = min(chunk_size, q.shape[2])
-        self.work = work
+        self.work, self.eps, self.fade = work, eps, fade
         self.q, self.k = work.load("q", q, C), work.load("k", k, C)
         self.error = work.load("error", v, C)  # V, and V − K S once the state has passed
         self.beta = work.load("beta", beta.unsqueeze(-1), C)
@@ -107,6 +108,6 @@ class System:
         flat_grad_k.baddbmm_(grad_attention.mT, flat_q).baddbmm_(grad_overlap, flat_k, alpha=-1)
         if self.slopes is not None:
             scratch = work("scratch", *q.shape)
-            normalize_backward_(grad_q, q, self.slopes[0], scratch)
-            normalize_backward_(grad_k, k, self.slopes[1], scratch)
+            normalize_backward_(grad_q, q, self.slopes[0], self.eps, self.fade, scratch)
+            normalize_backward_(grad_k, k, self.slopes[1], self.eps, self.fade, scratch)
         return grad_q, grad_k, grad_v, grad_beta

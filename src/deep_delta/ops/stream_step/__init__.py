@@ -108,7 +108,7 @@ def stream_step(
         BackendError: the backend is unknown or cannot run here; the message says why.
     """
     step = check_step(state, k, v, beta, read, gain, heads, gate, gate_bias, erase, eps, norm_eps)
-    operands = (k, v, beta, read, gain, heads, gate, gate_bias, carry)
+    operands = (state, k, v, beta, read, gain, heads, gate, gate_bias, carry)
     rebuilds = not keep or carry is not None
     if backend == "auto" and rebuilds and torch.compiler.is_compiling():
         backend = "triton" if state.is_cuda else "eager"  # the definition would let Inductor store every state

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from deep_delta.ops.direction import normalize_direction
+from deep_delta.ops.direction import plain
 from deep_delta.ops.stream_step.arguments import StepArguments, StepOutput
 
 
@@ -25,7 +25,7 @@ def write(step: StepArguments) -> Tensor:
     state, k, v, beta = step.state.to(step.dtype), step.k.to(step.dtype), step.v, step.beta
     if v is None or beta is None:
         return (state + k.unsqueeze(-2)).to(step.state.dtype)
-    k_1D = normalize_direction(k, step.eps).unsqueeze(-2)
+    k_1D = plain(k, step.eps).unsqueeze(-2)
     v = v.to(step.dtype)
     error = v - (state * k_1D).sum(-1) if step.erase else v
     return (state + (beta.to(step.dtype) * error).unsqueeze(-1) * k_1D).to(step.state.dtype)

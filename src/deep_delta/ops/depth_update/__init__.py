@@ -8,16 +8,16 @@ import torch
 from torch import Tensor
 
 from deep_delta.ops import device_kernels
-from deep_delta.ops.delta_update import fused, op, reference
-from deep_delta.ops.direction import compute_dtype, normalize_direction
+from deep_delta.ops.depth_update import fused, op, reference
+from deep_delta.ops.direction import compute_dtype, plain
 from deep_delta.ops.dispatch import Backend, Choice, resolve
 
 __all__ = ["BACKENDS", "delta_operator", "delta_update", "explain_delta_update"]
 
 op.KERNELS["fused"] = fused.KERNELS
 op.KERNELS["triton"] = op.Kernels(
-    device_kernels.when_called("deep_delta.ops.delta_update.triton", "forward"),
-    device_kernels.when_called("deep_delta.ops.delta_update.triton", "backward"),
+    device_kernels.when_called("deep_delta.ops.depth_update.triton", "forward"),
+    device_kernels.when_called("deep_delta.ops.depth_update.triton", "backward"),
 )
 
 BACKENDS = (
@@ -63,7 +63,8 @@ def delta_update(
         v: the target readout, [..., V] ([..., 1] for the vector form).
         beta: the gate in [0, 2], [..., 1], or [...] with one axis fewer than `k`. Not checked: no pass over the data.
         normalize: false takes `k` as it is; then the eigenvalue along k is 1 − β‖k‖².
-        eps: added under the root; with ‖k‖ ≫ eps the direction is a unit vector to rounding.
+        eps: the length below which a direction counts as none; its square is added under the root. With ‖k‖ ≫ eps the
+            direction is a unit vector to rounding; its gradient has a slope of 1/√(Σk² + eps²), 1/eps at zero.
         backend: "auto", "triton", "fused" or "reference"; see `deep_delta.ops.dispatch`.
 
     Leading axes broadcast at equal rank. Everything is computed in fp32 at least.
@@ -75,7 +76,10 @@ def delta_update(
         ValueError: shapes do not fit; the message names them.
         BackendError: the backend is unknown or cannot run here; the message says why.
     """
-    chosen = resolve("delta_update", BACKENDS, backend, x if x.ndim > k.ndim else x.unsqueeze(-1)).backend
+    state, dtype = x if x.ndim > k.ndim else x.unsqueeze(-1), compute_dtype(x, k, v, beta)
+    if dtype == torch.float64:  # of any operand: what computes in fp32 cannot take it
+        state = state.new_empty((0, state.shape[-1]), dtype=dtype)
+    chosen = resolve("delta_update", BACKENDS, backend, state).backend
     return chosen.run(x, k, v, beta, normalize=normalize, eps=eps)
 
 
@@ -97,6 +101,6 @@ def delta_operator(k: Tensor, beta: Tensor, *, normalize: bool = True, eps: floa
             f"beta must be [..., 1] or [...] beside k [..., D], got {tuple(beta.shape)} and {tuple(k.shape)}"
         )
     dtype = compute_dtype(k, beta)
-    k = (normalize_direction(k, eps) if normalize else k).to(dtype)
+    k = plain(k.to(dtype), eps) if normalize else k.to(dtype)
     identity = torch.eye(k.shape[-1], dtype=dtype, device=k.device)
     return identity - beta.to(dtype).unsqueeze(-1) * k.unsqueeze(-1) * k.unsqueeze(-2)

@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from deep_delta.ops.delta_update.shapes import matrix_form
+from deep_delta.ops.depth_update.shapes import matrix_form
 from deep_delta.ops.direction import compute_dtype
+from deep_delta.ops.plain import first_derivative_only
 
 
 class Kernels(NamedTuple):
@@ -97,6 +98,7 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> 
     ctx.set_materialize_grads(False)
 
 
+@first_derivative_only
 def _gradients(ctx: Any, grad: Tensor | None, _: Any) -> tuple[Tensor | None, ...]:
     if grad is None:
         return (None,) * 7

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from deep_delta.errors import BackendError
-from deep_delta.ops import delta_operator, delta_update, normalize_direction
-from deep_delta.ops.delta_update import BACKENDS, explain_delta_update, reference
+from deep_delta.ops import delta_operator, delta_update, device_kernels, normalize_direction
+from deep_delta.ops.depth_update import BACKENDS, explain_delta_update, reference
 from tests.tolerances import TOLERANCE, relative_error
 
 NAMES = [one.name for one in BACKENDS if not one.unavailable(torch.zeros(1, 1, dtype=torch.float64))]
@@ -206,6 +206,42 @@ def test_the_custom_ops_keep_pytorchs_contract() -> None:
     torch.library.opcheck(torch.ops.deep_delta.delta_update.default, (*transposed, False, 1e-6, "fused"))
 
 
+@pytest.mark.parametrize("wide", range(4))
+@pytest.mark.parametrize("narrow", [torch.float32, torch.bfloat16], ids=str)
+def test_the_custom_ops_promise_the_types_that_they_return(narrow: torch.dtype, wide: int) -> None:
+    inputs = [torch.randn(2, 4, 3), torch.randn(2, 4), torch.randn(2, 3), torch.rand(2, 1)]
+    inputs = [x.to(torch.float64 if place == wide else narrow).requires_grad_() for place, x in enumerate(inputs)]
+    checks = ("test_schema", "test_faketensor", "test_autograd_registration")
+    options = (True, 1e-6, "fused")
+    torch.library.opcheck(torch.ops.deep_delta.delta_update.default, (*inputs, *options), test_utils=checks)
+    x, k, v, beta = (x.detach() for x in inputs)
+    out, error = torch.ops.deep_delta.delta_update(x, k, v, beta, *options)
+    arguments = (torch.randn_like(out), x, k, beta, error, *options)
+    torch.library.opcheck(torch.ops.deep_delta.delta_update_backward.default, arguments, test_utils=checks[:2])
+
+
+@pytest.mark.parametrize("backend", ["reference", "fused"])
+@pytest.mark.parametrize("wide", range(4))
+def test_the_widest_operand_decides_the_precision(backend: str, wide: int) -> None:
+    torch.manual_seed(4)
+    inputs = [torch.randn(4, 6, 3), torch.randn(4, 6), torch.randn(4, 3), torch.rand(4, 1)]
+    exact = [x.double() for x in inputs]
+    inputs[wide] = exact[wide]
+    tolerance = 1e-15 if wide == 0 else 1e-7  # the result has the state's type
+    assert relative_error(delta_update(*inputs, backend=backend), reference.delta_update(*exact)) < tolerance
+    assert relative_error(delta_operator(inputs[1], exact[3]), delta_operator(exact[1], exact[3])) < 1e-15
+
+
+def test_a_kernel_in_fp32_is_not_taken_for_an_operand_in_fp64(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device_kernels, "interpreted", lambda: True)
+    monkeypatch.setattr(device_kernels, "_HAVE_TRITON", True)
+    x, k, v, beta = torch.randn(4, 6, 3), torch.randn(4, 6).double(), torch.randn(4, 3), torch.rand(4, 1)
+    assert explain_delta_update(x, "triton").backend.name == "triton"
+    with pytest.raises(BackendError, match=r"computes in fp32, which is not enough for torch\.float64"):
+        delta_update(x, k, v, beta, backend="triton")
+    assert delta_update(x, 1e300 * k, v, beta).isfinite().all()
+
+
 @pytest.mark.parametrize("backend", ["auto", "fused"])
 def test_it_compiles_into_one_graph(backend: str) -> None:
     inputs = [torch.randn(2, 4, 3), torch.randn(2, 4), torch.randn(2, 3), torch.rand(2, 1)]
@@ -231,6 +267,8 @@ def test_the_dense_operator_is_what_the_update_applies() -> None:
     assert relative_error(delta_update(x, k, torch.zeros(4, 2), beta), applied) < 5e-6
     with pytest.raises(ValueError, match="beta must be"):
         delta_operator(k, torch.rand(4, 2))
+    wide = [x.double().requires_grad_() for x in (k, beta)]
+    assert torch.autograd.gradgradcheck(delta_operator, wide)
 
 
 def test_direction_is_a_unit_vector_of_the_same_heading() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from deep_delta.ops.delta_update.op import Kernels
+from deep_delta.ops.depth_update.op import Kernels
 from deep_delta.ops.direction import compute_dtype, direction_norm
 
 

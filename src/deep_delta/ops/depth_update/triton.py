@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from deep_delta.ops.delta_update.op import Kernels
+from deep_delta.ops.depth_update.op import Kernels
 from deep_delta.ops.triton_direction import direction, direction_inverse, direction_scale, saturated
 
 _TILE = 16384
