@@ -39,7 +39,7 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 def plain(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """The definition; a softmax in fp32 at least, as in PyTorch's kernels."""
     scores = (q @ k.mT) * q.shape[-1] ** -0.5
-    later = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).triu(1)
+    later = torch.ones_like(scores, dtype=torch.bool).triu(1)
     wide = scores.to(torch.promote_types(scores.dtype, torch.float32)).masked_fill(later, -math.inf)
     return torch.softmax(wide, -1).to(scores.dtype) @ v
 
