@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from deep_delta.nn.norm import RMSNorm
 from deep_delta.nn.parts import ours, untouched
 from deep_delta.nn.rotary import RotaryTable
+from deep_delta.nn.short_conv import of_inference
 from deep_delta.ops.attention import causal_attention
 from deep_delta.ops.heads import split_heads
 
@@ -49,7 +50,7 @@ class KeyValueCache:
             room is None
             or room.filled != start
             or end > room.keys.shape[2]
-            or room.keys.is_inference() > keys.is_inference()
+            or of_inference(room.keys)
         ):
             old = (None, None) if room is None else (room.keys, room.values)
             room = self._room = _Room(self._grown(keys, old[0], end), self._grown(values, old[1], end), start)

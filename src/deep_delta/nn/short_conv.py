@@ -13,6 +13,14 @@ from deep_delta.nn.parts import ours
 from deep_delta.ops.causal_conv import causal_conv
 
 
+def of_inference(tensor: Tensor) -> bool:
+    """Whether a tensor was made in inference mode and is met outside: no backward pass may keep it, nothing write to it.
+    A compiled graph cannot ask."""
+    if torch.compiler.is_compiling():
+        return False
+    return tensor.is_inference() and not torch.is_inference_mode_enabled()
+
+
 class RowState:
     """A tensor [B, …] that decoding carries from one call to the next, a row a sequence; None before the first.
 
@@ -25,10 +33,9 @@ class RowState:
 
     @property
     def tensor(self) -> Tensor | None:
-        tensor = self._tensor
-        if tensor is not None and tensor.is_inference() and not torch.is_inference_mode_enabled():
-            self._tensor = tensor = tensor.clone()  # one of inference mode may not be saved for a backward pass
-        return tensor
+        if self._tensor is not None and of_inference(self._tensor):
+            self._tensor = self._tensor.clone()
+        return self._tensor
 
     @tensor.setter
     def tensor(self, tensor: Tensor | None) -> None:
