@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from deep_delta.nn.compress import ChannelSum
 from deep_delta.nn.hyper import HyperOutput, HyperStream
 from deep_delta.nn.norm import RMSNorm
-from deep_delta.nn.residual import Rewrite
+from deep_delta.nn.residual import Boundary, Rewrite
 from tests.tolerances import relative_error
 
 D = 16
@@ -52,11 +52,11 @@ def run(made: nn.ModuleList, state: Tensor, weights: Tensor) -> Tensor:
     norm, rewrite = RMSNorm(D).double(), None
     for stream, weight in zip(made, weights, strict=True):
         assert isinstance(stream, HyperStream)
-        state, reading = stream(state, rewrite, None, norm)
+        state, reading = stream(state, rewrite, Boundary(None, norm))
         assert torch.equal(reading.c, norm(reading.x))
         rewrite = stream.propose(reading, process(reading.x, weight))
         assert rewrite.beta is None
-    return HyperOutput()(state, rewrite, ChannelSum(), norm)[1].x
+    return HyperOutput()(state, rewrite, Boundary(ChannelSum(), norm))[1].x
 
 
 @pytest.mark.parametrize("num_streams", [1, 2, 4])
@@ -116,7 +116,7 @@ def test_the_start_is_the_peers(num_streams: int, peer: Callable[..., Any]) -> N
 def test_at_the_start_streams_are_only_added_to_and_one_of_them_is_read() -> None:
     stream, norm = HyperStream(D, 3, index=4).double(), RMSNorm(D).double()
     state, h = draw(2, 5, 3, D), draw(2, 5, D, seed=1)
-    mixed, reading = stream(state, None, None, norm)
+    mixed, reading = stream(state, None, Boundary(None, norm))
     assert torch.equal(mixed, state)
     assert torch.equal(reading.x, state[:, :, 1])
     assert torch.equal(stream.write(mixed, stream.propose(reading, h)), state + h.unsqueeze(2))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -31,7 +32,7 @@ from deep_delta.models.cache import DecodeCache, LayerCache
 from deep_delta.models.config import DdlConfig, Mixer
 from deep_delta.nn.norm import RMSNorm
 from deep_delta.nn.parts import call, untouched
-from deep_delta.nn.residual import Rewrite
+from deep_delta.nn.residual import Boundary, Rewrite
 from deep_delta.nn.rotary import RotaryTable, rotary_table
 from deep_delta.nn.swiglu import SwiGLU
 from deep_delta.ops.linear_cross_entropy import IGNORED, Reduction, cross_entropy, linear_cross_entropy
@@ -44,6 +45,16 @@ Observe = Callable[[int, Tensor, Rewrite], None]
 Flow = tuple[Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None]
 """What goes from one sublayer to the next: the state, and the parts of the `Rewrite` that is to be written into it.
 Flat, so that whoever wraps a block (checkpointing, sharding) sees every tensor."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a sublayer gets beside the flow: how its block reads the state, the positions of its tokens (for attention),
+    and what this place in the model carries while decoding. No tuple: wrappers leave it as it is."""
+
+    compress: nn.Module | None = None
+    rotary: RotaryTable | None = None
+    cache: LayerCache | None = None
 
 
 class Sublayer(nn.Module):
@@ -63,27 +74,26 @@ class Sublayer(nn.Module):
         value: Tensor | None = None,
         beta: Tensor | None = None,
         carry: Tensor | None = None,
-        *,
-        compress: nn.Module | None,
-        rotary: RotaryTable | None = None,
-        cache: LayerCache | None = None,
+        place: Place | None = None,
     ) -> Flow:
         """Take the state and what the sublayer before wants written; return the same for the next sublayer."""
+        place = place or Place()
         rewrite = None if direction is None else Rewrite(direction, value, beta, carry)
-        boundary = None if cache is None else cache.reads[self.kind == "mlp"]
+        cache = place.cache
+        boundary = Boundary(place.compress, self.norm, None if cache is None else cache.reads[self.kind == "mlp"])
         if not hasattr(self.stream, "propose"):
             raise ConfigError(
                 f"a {type(self.stream).__name__} in the place of a residual stream is asked for what to write, and has "
                 "no propose; subclass the stream, or hook it"
             )
-        state_BTVD, reading = self.stream(state_BTVD, rewrite, compress, self.norm, boundary)
-        return state_BTVD, *self.stream.propose(reading, self._process(reading.c, rotary, cache))
+        state_BTVD, reading = self.stream(state_BTVD, rewrite, boundary)
+        return state_BTVD, *self.stream.propose(reading, self._process(reading.c, place))
 
-    def _process(self, c_BTD: Tensor, rotary: RotaryTable | None, cache: LayerCache | None) -> Tensor:
+    def _process(self, c_BTD: Tensor, place: Place) -> Tensor:
         if self.kind == "mlp":
             return self.process(c_BTD)
-        past = None if cache is None else cache.mixer_of(self.kind)
-        positions = (rotary,) if self.kind == "attention" else ()
+        past = None if place.cache is None else place.cache.mixer_of(self.kind)
+        positions = (place.rotary,) if self.kind == "attention" else ()
         return call(self.process, "a token mixer", c_BTD, offered=positions, cache=past)
 
 
@@ -115,10 +125,11 @@ class Block(nn.Module):
         `rotary` is for attention; `cache` is what this place carries while decoding; `observe` is called with 0 for the
         mixer and 1 for the SwiGLU.
         """
-        flow = self.mixer(state_BTVD, direction, value, beta, carry, compress=self.compress, rotary=rotary, cache=cache)
+        place = Place(self.compress, rotary, cache)
+        flow = self.mixer(state_BTVD, direction, value, beta, carry, place)
         if observe is not None:
             observe(0, flow[0], Rewrite(*flow[1:]))
-        flow = self.mlp(*flow, compress=self.compress, cache=cache)
+        flow = self.mlp(*flow, place)
         if observe is not None:
             observe(1, flow[0], Rewrite(*flow[1:]))
         return flow
@@ -239,8 +250,8 @@ class DdlTransformer(nn.Module):
             else:
                 flow = block(*flow, rotary, layer, None if observe is None else _at(observe, place))
         state_BTVD, *rewrite = flow
-        boundary = None if going is None else going.output
-        c_BTD = self.stream(state_BTVD, Rewrite(*rewrite), self.readout, self.norm, boundary)[1].c
+        boundary = Boundary(self.readout, self.norm, None if going is None else going.output)
+        c_BTD = self.stream(state_BTVD, Rewrite(*rewrite), boundary)[1].c
         if cache is not None and going is not None:
             cache.become(going)
         return c_BTD
@@ -252,14 +263,18 @@ class DdlTransformer(nn.Module):
         return logits
 
     def _output_weight(self, hidden: Tensor) -> Tensor:
-        owner = self.embedding if self.head is None else self.head
-        weight: object = getattr(owner, "weight", None)
-        if not isinstance(weight, Tensor) or weight.device != hidden.device:
-            where = f"on {weight.device}" if isinstance(weight, Tensor) else "not there"
+        if self.head is not None:
+            assert isinstance(self.head.weight, Tensor)
+            return self.head.weight
+        weight: object = getattr(self.embedding, "weight", None)
+        if not isinstance(weight, Tensor):
             raise ConfigError(
-                f"tie_embeddings reads embedding.weight for the output, and in this {type(owner).__name__} it "
-                f"is {where}; build the model with tie_embeddings=False, or set model.head"
+                f"tie_embeddings reads embedding.weight for the output, and a {type(self.embedding).__name__} has "
+                "none; build the model with tie_embeddings=False, or set model.head"
             )
+        if weight.is_meta and not hidden.is_meta:  # offloaded: there while the module is called, and only then
+            table: Tensor = self.embedding(torch.arange(len(weight), device=hidden.device))
+            return table
         return weight
 
     def _check(self, ids: Tensor, targets: Tensor | None) -> None:

@@ -46,12 +46,7 @@ class KeyValueCache:
     def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Add some tokens and return all keys and all values; gradients reach those just added."""
         room, start, end = self._room, self.length, self.length + keys.shape[2]
-        if (
-            room is None
-            or room.filled != start
-            or end > room.keys.shape[2]
-            or of_inference(room.keys)
-        ):
+        if room is None or room.filled != start or end > room.keys.shape[2] or of_inference(room.keys):
             old = (None, None) if room is None else (room.keys, room.values)
             room = self._room = _Room(self._grown(keys, old[0], end), self._grown(values, old[1], end), start)
         room.keys[:, :, start:end] = keys.detach()

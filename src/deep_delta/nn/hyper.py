@@ -10,9 +10,8 @@ from torch import Tensor, nn
 
 from deep_delta.errors import ConfigError
 from deep_delta.nn.branches import in_fp32
-from deep_delta.nn.compress import BoundaryCache
 from deep_delta.nn.parts import ours, start_with, untouched
-from deep_delta.nn.residual import Reading, ResidualStream, Rewrite
+from deep_delta.nn.residual import Boundary, Reading, ResidualStream, Rewrite
 from deep_delta.ops.hyper_connection import hyper_connection, write
 
 
@@ -57,19 +56,12 @@ class HyperStream(ResidualStream):
         start_with(self.static, start)
         nn.init.constant_(self.scale, 0.01)
 
-    def step(
-        self,
-        state_BTVD: Tensor,
-        rewrite: Rewrite | None,
-        compress: nn.Module | None,
-        norm: nn.Module,
-        cache: BoundaryCache | None = None,
-    ) -> tuple[Tensor, Reading]:
+    def step(self, state_BTVD: Tensor, rewrite: Rewrite | None, boundary: Boundary) -> tuple[Tensor, Reading]:
         """Write, then read by this sublayer's own A_m; the state that comes back is mixed already, A_rᵀ H."""
-        if compress is not None:
+        if boundary.compress is not None:
             raise ConfigError(
-                f"hyper-connections read by weights of their own: a {type(compress).__name__} as a block's compress "
-                "would never be asked"
+                f"hyper-connections read by weights of their own: a {type(boundary.compress).__name__} as a block's "
+                "compress would never be asked"
             )
         mixed_BTVD, x_BTD, value_BTV = hyper_connection(
             state_BTVD,
@@ -80,7 +72,7 @@ class HyperStream(ResidualStream):
             self.scale,
             eps=self.norm_eps,
         )
-        return mixed_BTVD, Reading(x_BTD, norm(x_BTD), value=value_BTV)
+        return mixed_BTVD, Reading(x_BTD, boundary.norm(x_BTD), value=value_BTV)
 
     def _project(self, normalised: Tensor) -> Tensor:
         return in_fp32(self.dynamic, normalised)

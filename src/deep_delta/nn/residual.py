@@ -10,6 +10,7 @@ being entered, a block can be sharded as a unit, and the boundary runs as one op
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -54,6 +55,18 @@ class Reading(NamedTuple):
     value: Tensor | None = None
 
 
+@dataclass(frozen=True)
+class Boundary:
+    """Where the next sublayer, or the output layer, reads: the compressor, the norm, and what decoding carries there.
+
+    `compress` is None for streams that read by weights of their own. No tuple: wrappers leave it as it is.
+    """
+
+    compress: nn.Module | None
+    norm: nn.Module
+    cache: BoundaryCache | None = None
+
+
 class ResidualStream(nn.Module):
     """The interface. States are channel-major, [B, T, V, D]: the paper's X transposed, because D is then contiguous.
 
@@ -69,35 +82,21 @@ class ResidualStream(nn.Module):
         """The state after a rewrite. Holds no parameters: any stream of the same kind may write another's proposal."""
         raise NotImplementedError
 
-    def forward(
-        self,
-        state_BTVD: Tensor,
-        rewrite: Rewrite | None,
-        compress: nn.Module | None,
-        norm: nn.Module,
-        cache: BoundaryCache | None = None,
-    ) -> tuple[Tensor, Reading]:
+    def forward(self, state_BTVD: Tensor, rewrite: Rewrite | None, boundary: Boundary) -> tuple[Tensor, Reading]:
         """`step`, as a call that hooks and wrappers see."""
-        return self.step(state_BTVD, rewrite, compress, norm, cache)
+        return self.step(state_BTVD, rewrite, boundary)
 
-    def step(
-        self,
-        state_BTVD: Tensor,
-        rewrite: Rewrite | None,
-        compress: nn.Module | None,
-        norm: nn.Module,
-        cache: BoundaryCache | None = None,
-    ) -> tuple[Tensor, Reading]:
+    def step(self, state_BTVD: Tensor, rewrite: Rewrite | None, boundary: Boundary) -> tuple[Tensor, Reading]:
         """Across a sublayer boundary: write, then read and normalise for the next sublayer.
 
-        With a `cache` the tokens go on from those of earlier calls, and it is updated.
+        With a cache the tokens go on from those of earlier calls, and it is updated.
         """
         carry = None
         if rewrite is not None:
             state_BTVD, carry = self._written(state_BTVD, rewrite)
-        assert compress is not None
-        x_BTD = call(compress, "a compressor", state_BTVD, cache=cache)
-        return state_BTVD, Reading(x_BTD, norm(x_BTD), carry=carry)
+        assert boundary.compress is not None
+        x_BTD = call(boundary.compress, "a compressor", state_BTVD, cache=boundary.cache)
+        return state_BTVD, Reading(x_BTD, boundary.norm(x_BTD), carry=carry)
 
     def _written(self, state_BTVD: Tensor, rewrite: Rewrite) -> tuple[Tensor, Tensor | None]:
         """The state after a rewrite, and its carry."""
@@ -122,18 +121,12 @@ class FusedStream(ResidualStream):
         """What `propose` wants of c; the boundary may compute it in one pass with c itself."""
         return Heads()
 
-    def step(
-        self,
-        state_BTVD: Tensor,
-        rewrite: Rewrite | None,
-        compress: nn.Module | None,
-        norm: nn.Module,
-        cache: BoundaryCache | None = None,
-    ) -> tuple[Tensor, Reading]:
+    def step(self, state_BTVD: Tensor, rewrite: Rewrite | None, boundary: Boundary) -> tuple[Tensor, Reading]:
         if rewrite is not None and rewrite.carry is not None:
             _check_carried(state_BTVD, rewrite.carry)
+        compress, norm, cache = boundary.compress, boundary.norm, boundary.cache
         if rewrite is None or not self._fuses(compress, norm):
-            return super().step(state_BTVD, rewrite, compress, norm, cache)
+            return super().step(state_BTVD, rewrite, boundary)
         assert isinstance(compress, Compressor)
         assert isinstance(norm, RMSNorm)
         direction, value, beta, carry = rewrite

@@ -14,8 +14,8 @@ from deep_delta.ops.causal_conv import causal_conv
 
 
 def of_inference(tensor: Tensor) -> bool:
-    """Whether a tensor was made in inference mode and is met outside: no backward pass may keep it, nothing write to it.
-    A compiled graph cannot ask."""
+    """Whether a tensor was made in inference mode and is met outside, where no backward pass may keep it and nothing
+    may write to it. A compiled graph cannot ask."""
     if torch.compiler.is_compiling():
         return False
     return tensor.is_inference() and not torch.is_inference_mode_enabled()
