@@ -21,10 +21,15 @@ def gate_bias(beta: float) -> float:
     return math.log(beta / (2.0 - beta))
 
 
+def _gate(logits: Tensor) -> Tensor:
+    """2σ(logits) in fp32 at least: in bf16 it is 2 itself from a logit of 6 on."""
+    return 2.0 * torch.sigmoid(logits.to(torch.promote_types(logits.dtype, torch.float32)))
+
+
 class GateHead(nn.Module):
     """β = 2σ(w·c + b), or 2σ(w₂·tanh(W₁c) + b) with `hidden`; c [..., D] → [..., 1] in (0, 2).
 
-    In fp32 even under autocast: near 0 and 2 the gate's logits need the precision.
+    In fp32 even under autocast: near 0 and 2 the gate's logits need the precision. The gate is fp32 whatever the weights.
     """
 
     def __init__(self, d_model: int, beta_init: float = 0.5, hidden: int | None = None) -> None:
@@ -39,7 +44,7 @@ class GateHead(nn.Module):
             c = c.to(torch.promote_types(c.dtype, self.out.weight.dtype))
             if self.hidden is not None:
                 c = torch.tanh(self.hidden(c))
-            return 2.0 * torch.sigmoid(self.out(c))
+            return _gate(self.out(c))
 
 
 class ValueHead(nn.Module):
@@ -93,7 +98,10 @@ class KBranch(nn.Module):
 
 
 class BetaBranch(nn.Module):
-    """Gate from a state: [..., D, V] → [..., 1] in (0, 2); mean over V → Linear → tanh → Linear → 2σ."""
+    """Gate from a state: [..., D, V] → [..., 1] in (0, 2); mean over V → Linear → tanh → Linear → 2σ.
+
+    In fp32 even under autocast, as in `GateHead`.
+    """
 
     def __init__(self, d_model: int, d_hidden: int | None = None) -> None:
         super().__init__()
@@ -101,7 +109,10 @@ class BetaBranch(nn.Module):
         self.out = nn.Linear(d_hidden or d_model, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return 2.0 * torch.sigmoid(self.out(torch.tanh(self.hidden(x.mean(-1)))))
+        with torch.autocast(x.device.type, enabled=False):
+            c = x.mean(-1)
+            c = c.to(torch.promote_types(c.dtype, self.hidden.weight.dtype))
+            return _gate(self.out(torch.tanh(self.hidden(c))))
 
 
 class VBranch(nn.Module):

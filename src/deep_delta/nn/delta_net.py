@@ -120,7 +120,7 @@ class DeltaNet(nn.Module):
         """The gates [B, H, T]; in fp32 even under autocast, because near 0 and 2 their logits need the precision."""
         with torch.autocast(x_BTD.device.type, enabled=False):
             logits = self.beta(x_BTD.to(torch.promote_types(x_BTD.dtype, self.beta.weight.dtype)))
-        beta_BTH = logits.sigmoid()
+        beta_BTH = logits.to(torch.promote_types(logits.dtype, torch.float32)).sigmoid()
         return (2.0 * beta_BTH if self.neg_eigval else beta_BTH).transpose(1, 2)
 
     def _rewrite(self, q: Tensor, k: Tensor, v: Tensor, beta: Tensor, cache: MemoryCache | None) -> Tensor:
