@@ -228,13 +228,14 @@ def test_facts_and_a_sample(folder):
     assert facts.train.tokens == len(data.train)
     assert facts.train.bytes_per_token == pytest.approx(1, abs=0.01)
     assert (facts.sha256, facts.tokenizer, facts.vocab_size) == (data.sha256, "byte", 257)
-    assert data.sample(num_tokens=7) == ["", *"text 0"]
+    assert "".join(data.sample(num_tokens=6)) == "text 0"
+    assert data.sample(start=0, num_tokens=3) == ["", "t", "e"]
     assert data.sample("validation", start=5, num_tokens=0) == []
 
 
 def test_a_sample_of_bytes_shows_whole_characters(tmp_path):
     (tmp_path / "a.txt").write_text("é字" * 50)
-    assert prepare(str(tmp_path / "a.txt"), "byte").sample(start=1, num_tokens=5) == ["", "é", "", "", "字"]
+    assert prepare(str(tmp_path / "a.txt"), "byte").sample(num_tokens=5) == ["", "é", "", "", "字"]
 
 
 def test_a_sample_keeps_the_blank_before_its_first_word(tmp_path):

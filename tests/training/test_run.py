@@ -209,7 +209,9 @@ def test_a_run_of_a_version_with_other_sequences_is_not_continued(
     assert '"layout": 1' in comparison.read_text()
     comparison.write_text(re.sub(r',\s*"layout": 1', "", comparison.read_text()))
     before = snapshot(path)
-    with pytest.raises(DataError, match=r"the run was trained on .* in layout 1, .* makes layout 2; continue with the ver"):
+    with pytest.raises(
+        DataError, match=r"the run was trained on .* in layout 1, .* makes layout 2; continue with the ver"
+    ):
         resume(path if given == "RUN" else path / "baseline" / "checkpoints" / "LATEST")
     assert snapshot(path) == before
     model, _, manifest = load_checkpoint(path / "baseline")

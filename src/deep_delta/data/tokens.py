@@ -126,8 +126,11 @@ class Dataset:
             validation=validation,
         )
 
-    def sample(self, split: SplitName = "train", *, start: int = 0, num_tokens: int = 64) -> list[str]:
-        """What each of some tokens adds to the text: a character comes with its last byte, an end of text is ""."""
+    def sample(self, split: SplitName = "train", *, start: int = 1, num_tokens: int = 64) -> list[str]:
+        """What each of some tokens adds to the text: a character comes with its last byte, an end of text is "".
+
+        Token 0 is the end of text before the first document.
+        """
         stream, ids = self.tokenizer.stream(), self.tokens(split)
         for index in ids[max(0, start - _CONTEXT) : start].tolist():
             stream.push(index)

@@ -29,7 +29,8 @@ def _gate(logits: Tensor) -> Tensor:
 class GateHead(nn.Module):
     """β = 2σ(w·c + b), or 2σ(w₂·tanh(W₁c) + b) with `hidden`; c [..., D] → [..., 1] in (0, 2).
 
-    In fp32 even under autocast: near 0 and 2 the gate's logits need the precision. The gate is fp32 whatever the weights.
+    In fp32 even under autocast: near 0 and 2 the gate's logits need the precision. Half-precision
+    weights make an fp32 gate too.
     """
 
     def __init__(self, d_model: int, beta_init: float = 0.5, hidden: int | None = None) -> None:

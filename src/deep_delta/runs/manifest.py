@@ -40,7 +40,7 @@ class DataIdentity(Record):
     sha256: Sha256
     tokenizer: str
     tokenizer_sha256: Sha256
-    layout: int = Field(1, ge=1)
+    layout: Annotated[int, Field(ge=1)] = 1
 
 
 class Manifest(Record):
