@@ -10,7 +10,6 @@ import argparse
 import torch
 
 from deep_delta import DdlTransformer, variant_config
-from deep_delta.data.loader import Loader, validation_batches
 from deep_delta.data.tokens import prepare
 from deep_delta.evaluation.language_model import Batch, evaluate
 from deep_delta.evaluation.ranking import rank_seeds
@@ -19,10 +18,8 @@ VARIANTS, SEEDS, STEPS = ("baseline", "ddl", "ddl-cc"), (0, 1), 40
 SHAPE = {"d_model": 32, "num_layers": 2, "num_heads": 4, "max_seq_len": 64}
 
 data = prepare(argparse.__file__, "byte")
-held_out = [
-    Batch.of_tokens(ids, targets, data.tokenizer.token_bytes)
-    for ids, targets in validation_batches(data.validation, batch_size=16, seq_len=64, limit=4)
-]
+validation = data.held_out(batch_size=16, seq_len=64, seed=0, limit=4)
+held_out = [Batch(*pair, num_bytes) for pair, num_bytes in zip(validation.batches, validation.num_bytes, strict=True)]
 
 
 def train(variant: str, seed: int) -> DdlTransformer:
@@ -30,9 +27,9 @@ def train(variant: str, seed: int) -> DdlTransformer:
     torch.manual_seed(seed)
     model = DdlTransformer(variant_config(variant, vocab_size=data.tokenizer.vocab_size, **SHAPE))
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    loader = Loader(data.train, batch_size=8, seq_len=64, seed=seed)
+    batches = data.training_batches(batch_size=8, seq_len=64, seed=seed)
     for step in range(STEPS):
-        ids, targets = (torch.from_numpy(part) for part in loader.batch(step))
+        ids, targets = (torch.from_numpy(part) for part in batches.batch(step))
         optimizer.zero_grad()
         model.loss(ids, targets).backward()
         optimizer.step()

@@ -4,6 +4,8 @@ import sys
 
 import pytest
 
+from tests.data.kinds import KINDS
+
 
 def test_the_prompt_is_continued(ddl, trained):
     code, out, err = ddl("generate", "run/ddl-cc", "--prompt", "def ", "--max-new-tokens", 30)
@@ -18,6 +20,20 @@ def test_the_seed_decides_and_greedy_text_has_none(ddl, trained):
 
     assert write("--seed", 1) == write("--seed", 1) != write("--seed", 2)
     assert write("--seed", 1, "--temperature", 0) == write("--seed", 2, "--temperature", 0)
+
+
+def test_a_tokenizer_of_words_keeps_the_blank_after_the_prompt(ddl, text, tiny):
+    KINDS["words"].save(text.parent / "words.json")
+    options = ["--tokenizer", "words.json", "--out", "run", "--train.max-steps", 1]
+    text.write_text("the old barn and the new door\n" * 100)
+    assert ddl("train", "--data", text, *options, *tiny)[0] == 0
+    whole = ["generate", "run/ddl-cc", "--prompt", "the old", "--max-new-tokens", 12]
+    shown = ddl(*whole)[1]
+    words = shown.removesuffix("\n").split(" ")
+    assert words[:2] == ["the", "old"]
+    assert len(words) > 3
+    assert json.loads(ddl(*whole, "--json")[1]) == {"prompt": "the old", "text": shown.removeprefix("the old")[:-1]}
+    assert ddl(*whole, "--stop", f" {words[2]}")[1] == "the old\n"
 
 
 def test_without_echo_only_the_continuation_is_printed(ddl, trained):

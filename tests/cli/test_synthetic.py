@@ -68,6 +68,15 @@ def test_a_trained_model_goes_on_in_symbols(ddl, run):
         assert err.count("\n") == 1
 
 
+def test_a_task_has_no_beginning_that_was_trained(ddl, run):
+    for prompts in ([], ["--prompt", ""], ["--prompt", "1 0", "--prompt", " "]):
+        code, out, err = ddl("generate", "run/ddl-cc", *prompts)
+        assert (code, out) == (2, "")
+        assert (
+            'was trained on a task, whose sequences begin with any symbol; give the first ones, as --prompt "0"' in err
+        )
+
+
 def test_a_run_is_resumed(ddl, run):
     code, out, err = ddl("train", "--resume", "run", "--train.max-steps", 6)
     assert code == 0, err

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from tokenizers import decoders, models, pre_tokenizers
 
 from deep_delta.data.tokenizer import Tokenizer, byte_tokenizer, train_bpe
+from tests.data.kinds import OF_WORDS
 
 BYTES = byte_tokenizer()
 BPE = train_bpe(["naïve café 字字字 🙂🙂 and the rest of it " * 20], 300)
@@ -73,3 +74,20 @@ def test_bytes_of_a_sentencepiece_vocabulary_make_a_character():
     assert [stream.push(index) for index in ids] == ["", "", "字"]
     stream = METASPACE.stream()
     assert [stream.push(ids[0]), stream.flush()] == ["", "\ufffd"]
+
+
+@given(st.data())
+@pytest.mark.parametrize("kind", OF_WORDS)
+def test_streamed_tokens_are_what_the_library_decodes_at_once(kind, data):
+    tokenizer = OF_WORDS[kind]
+    known = 10 if kind == "sentencepiece" else tokenizer.vocab_size  # without bytes that are no text
+    ids = data.draw(st.lists(st.integers(0, known - 1), max_size=12))
+    assert tokenizer.decode(ids) == tokenizer._backend.decode(ids)
+
+
+def test_a_stray_byte_leaves_the_text_before_it_alone():
+    tokenizer = OF_WORDS["sentencepiece"]
+    ids = [tokenizer._backend.token_to_id(f"<0x{byte:02X}>") for byte in "字".encode()]
+    stray, word = ids[0], tokenizer._backend.token_to_id("▁barn")
+    assert tokenizer.decode([*ids, stray]) == "字\ufffd"
+    assert tokenizer.decode([*ids, stray, word]) == "字\ufffd barn"

@@ -9,8 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deep_delta.data.loader import Loader, validation_batches
+from deep_delta.data.batches import IGNORED
+from deep_delta.data.loader import BEGINNING_EVERY, Loader, validation_batches
 from deep_delta.errors import DataError
+
+END = 1000  # no token of these texts
 
 
 def _loader(num_tokens: int, *, batch_size: int = 3, seq_len: int = 4, seed: int = 0) -> Loader:
@@ -79,6 +82,25 @@ def test_what_a_seed_draws_never_changes():
     assert loader.batch(1000)[0][:, 0].tolist() == [469, 709, 85, 885]
 
 
+def test_an_end_of_text_is_no_target_of_the_validation():
+    ((ids, targets),) = validation_batches(np.array([9, 1, 2, 9, 3, 4]), batch_size=2, seq_len=3, end_of_text=9)
+    assert ids.tolist() == [[9, 1, 2], [9, 3, 4]]
+    assert targets.tolist() == [[1, 2, IGNORED], [3, 4, IGNORED]]
+
+
+def test_some_sequences_begin_where_documents_do_and_the_others_are_the_epochs():
+    tokens, beginnings = np.arange(200), np.array([0, 50, 120, 196])
+    sizes = {"batch_size": 1, "seq_len": 4, "seed": 3}
+    loader, plain = Loader(tokens, beginnings=beginnings, **sizes), Loader(tokens, **sizes)
+    starts = [int(loader.batch(index)[0][0, 0]) for index in range(64 * BEGINNING_EVERY)]
+    extra = starts[::BEGINNING_EVERY]
+    assert set(extra) == {0, 50, 120}  # the last one is too near the end
+    del starts[::BEGINNING_EVERY]
+    assert starts == [int(plain.batch(index)[0][0, 0]) for index in range(len(starts))]
+    other = Loader(tokens, beginnings=beginnings, **{**sizes, "seed": 4})
+    assert extra != [int(other.batch(index)[0][0, 0]) for index in range(0, 64 * BEGINNING_EVERY, BEGINNING_EVERY)]
+
+
 @pytest.mark.parametrize("batch_size", [1, 2, 5, 40])
 def test_batches_of_any_size_cut_the_same_sequence(batch_size):
     expected = [_loader(100, batch_size=1).batch(index)[0][0, 0] for index in range(80)]
@@ -117,12 +139,12 @@ def test_too_few_tokens_name_the_length_that_is_needed(num_tokens):
     with pytest.raises(DataError, match=rf"training text has {num_tokens} tokens and seq_len 8 needs 9"):
         _loader(num_tokens, seq_len=8)
     with pytest.raises(DataError, match=rf"validation text has {num_tokens} tokens and seq_len 8 needs 9"):
-        validation_batches(np.arange(num_tokens), batch_size=1, seq_len=8)
+        validation_batches(np.arange(num_tokens), batch_size=1, seq_len=8, end_of_text=END)
 
 
 def test_just_enough_tokens_are_one_window():
     assert _loader(9, batch_size=2, seq_len=8).batch(5)[0].tolist() == [list(range(8))] * 2
-    ((ids, targets),) = validation_batches(np.arange(9), batch_size=4, seq_len=8)
+    ((ids, targets),) = validation_batches(np.arange(9), batch_size=4, seq_len=8, end_of_text=END)
     assert (ids.tolist(), targets.tolist()) == ([list(range(8))], [list(range(1, 9))])
 
 
@@ -135,15 +157,25 @@ def test_just_enough_tokens_are_one_window():
 def test_validation_windows_do_not_overlap_and_are_spread(num_tokens, seq_len, batch_size, limit):
     if num_tokens < seq_len + 1:
         return
-    batches = validation_batches(np.arange(num_tokens), batch_size=batch_size, seq_len=seq_len, limit=limit)
+    tokens = np.arange(num_tokens)
+    batches = validation_batches(tokens, batch_size=batch_size, seq_len=seq_len, limit=limit, end_of_text=END)
     pairs = list(batches)
     assert len(pairs) == len(batches)
     ids = np.concatenate([ids for ids, _ in pairs])
-    available = (num_tokens - 1) // seq_len
+    available = -(-(num_tokens - 1) // seq_len)
     assert len(ids) == (available if limit is None else min(available, limit * batch_size))
     assert all(len(one) == batch_size for one, _ in pairs[:-1])
-    assert len(set(ids.ravel().tolist())) == ids.size
-    assert all((targets == one + 1).all() for one, targets in pairs)
+    targets = np.concatenate([targets for _, targets in pairs])
+    scored = targets != IGNORED
+    assert (targets[scored] == ids[scored] + 1).all()
+    assert len(set(targets[scored].tolist())) == scored.sum()
+    assert (scored | (ids >= num_tokens - 1)).all()
+    if limit is None:
+        assert sorted(targets[scored].tolist()) == list(range(1, num_tokens))
+    assert sum(batches.num_bytes(tokens)) == targets[scored].sum()
+    assert (batches.probe == ids[: len(batches.probe)]).all()
+    assert (batches.probe < num_tokens).all()
+    assert len(batches.probe) >= 1
     gaps = np.diff(ids[:, 0])
     assert gaps.size == 0 or gaps.max() - gaps.min() <= seq_len
     assert _same(pairs[-1], list(batches)[-1])

@@ -18,6 +18,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 from deep_delta.data import tokenizer as tokenizer_module
 from deep_delta.data.tokenizer import MAX_VOCABULARY, Tokenizer, byte_tokenizer, symbol_tokenizer, train_bpe
 from deep_delta.errors import ConfigError, DataError, StorageError
+from tests.data.kinds import KINDS, LINES
 
 TEXT = "the delta rule over depth and the delta rule over time\n    def rule(x):\n        return x\n" * 30
 unicode_text = st.text(st.characters(exclude_categories=["Cs"]))
@@ -46,7 +47,6 @@ def test_bytes_are_their_own_ids():
     tokenizer = byte_tokenizer()
     assert (tokenizer.name, tokenizer.vocab_size, tokenizer.end_of_text) == ("byte", 257, 256)
     assert tokenizer.encode("aé\n\0") == [97, 0xC3, 0xA9, 10, 0]
-    assert tokenizer.token_bytes.tolist() == [1] * 256 + [0]
     assert tokenizer.dtype == np.uint16
 
 
@@ -59,11 +59,10 @@ def test_the_fast_path_for_bytes_is_what_the_library_computes():
 
 @given(text=unicode_text)
 @pytest.mark.parametrize("kind", ["byte", "bpe"])
-def test_every_text_comes_back_and_its_bytes_add_up(kind, text, bpe):
+def test_every_text_comes_back(kind, text, bpe):
     tokenizer = byte_tokenizer() if kind == "byte" else bpe
     ids = tokenizer.encode(text)
     assert tokenizer.decode(ids) == text
-    assert tokenizer.token_bytes[np.array(ids, dtype=int)].sum() == len(text.encode())
     assert [array.tolist() for array in tokenizer.encode_batch([text, "x"])] == [ids, tokenizer.encode("x")]
     assert tokenizer.end_of_text not in ids
 
@@ -144,7 +143,6 @@ def test_a_saved_tokenizer_is_the_same(kind, bpe, tmp_path):
         assert getattr(loaded, name) == getattr(tokenizer, name)
     assert loaded.encode(TEXT) == tokenizer.encode(TEXT)
     assert loaded.encode("<|endoftext|>") == tokenizer.encode("<|endoftext|>")
-    assert (loaded.token_bytes == tokenizer.token_bytes).all()
 
 
 def test_a_tokenizer_that_cannot_be_saved_is_one_line(tmp_path):
@@ -169,23 +167,34 @@ def test_ids_never_wrap_in_sixteen_bits(size, dtype):
     assert tokenizer.encode_batch([f"w{size - 2} w1"])[0].tolist() == [size - 2, 1]
 
 
-def test_bytes_of_a_sentencepiece_vocabulary():
-    vocabulary = {"<unk>": 0, "</s>": 1, "<0xE5>": 2, "▁": 3, "▁the": 4, "ä": 5, "the": 6}
-    backend = tokenizers.Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token="<unk>", byte_fallback=True))
-    backend.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
-    backend.add_special_tokens(["</s>"])
-    backend.add_tokens(["plain"])
-    assert Tokenizer(backend).token_bytes.tolist() == [0, 0, 1, 1, 4, 2, 3, 5]
+@pytest.mark.parametrize("name", KINDS)
+@given(
+    text=unicode_text
+    | st.sampled_from([line * 3 for line in LINES])
+    | st.text("the old barn.\n\r 东方é🙂", max_size=40)
+)
+def test_bytes_are_those_of_the_text_and_not_of_what_its_tokens_decode_to(name, text):
+    counts, ids = KINDS[name].count_bytes([text, "x"])[0], KINDS[name].encode(text)
+    assert (counts.dtype, len(counts)) == (np.uint32, len(ids))
+    assert counts.sum() == (len(text.encode()) if ids else 0)
 
 
-def test_bytes_of_a_wordpiece_vocabulary():
+def test_a_token_has_the_bytes_up_to_its_end():
+    counts = {
+        name: KINDS[name].count_bytes(["the old  barn "])[0].tolist() for name in ("byte", "wordpiece", "suffixes")
+    }
+    assert counts == {"byte": [1] * 14, "wordpiece": [3, 4, 7], "suffixes": [3, 4, 7]}
+    assert KINDS["wordpiece"].count_bytes(["东方"])[0].tolist() == [3, 3]
+    assert KINDS["bpe"].count_bytes(["Ж"])[0].tolist() == [2, 0]
+
+
+def test_a_wordpiece_vocabulary():
     vocabulary = {"[UNK]": 0, "[SEP]": 1, "the": 2, "##s": 3}
     backend = tokenizers.Tokenizer(models.WordPiece(vocab=vocabulary, unk_token="[UNK]"))
     backend.normalizer = normalizers.Lowercase()
     backend.pre_tokenizer = pre_tokenizers.Whitespace()
     backend.decoder = decoders.WordPiece()
     tokenizer = Tokenizer(backend)
-    assert tokenizer.token_bytes.tolist() == [0, 0, 4, 1]
     assert tokenizer.encode("The thes") == [2, 2, 3]
     assert tokenizer.decode([2, 2, 3, 1]) == "the thes"
 
@@ -194,7 +203,7 @@ def test_holes_in_a_vocabulary_stand_for_nothing():
     backend = tokenizers.Tokenizer(models.WordLevel(vocab={"a": 0, "</s>": 9}, unk_token="a"))
     tokenizer = Tokenizer(backend)
     assert tokenizer.vocab_size == 10
-    assert tokenizer.token_bytes[1:9].tolist() == [0] * 8
+    assert tokenizer.decode([0, 4, 0]) == "a a"
 
 
 @pytest.mark.parametrize(

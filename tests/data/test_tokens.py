@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -11,11 +12,13 @@ import pytest
 import tokenizers
 from tokenizers import models, pre_tokenizers
 
+from deep_delta.data import corpus as corpus_module
 from deep_delta.data import tokens as tokens_module
 from deep_delta.data.corpus import SPLITS, open_corpus
 from deep_delta.data.tokenizer import Tokenizer, byte_tokenizer, train_bpe
 from deep_delta.data.tokens import prepare, tokenize
 from deep_delta.errors import ConfigError, DataError, StorageError
+from tests.data.kinds import KINDS
 
 
 @pytest.fixture
@@ -29,27 +32,63 @@ def folder(tmp_path: Path) -> Path:
 
 def _joined(corpus, split, tokenizer) -> list[int]:
     ids: list[int] = []
-    for number, document in enumerate(corpus.documents(split)):
-        ids += [tokenizer.end_of_text] * (number > 0) + tokenizer.encode(document)
+    for document in corpus.documents(split):
+        ids += [tokenizer.end_of_text, *tokenizer.encode(document)]
     return ids
 
 
 @pytest.mark.parametrize("kind", ["byte", "bpe:300"])
-def test_tokens_are_the_documents_with_an_end_between_them(folder, kind):
+def test_tokens_are_the_documents_each_after_an_end_of_text(folder, kind):
     data = prepare(str(folder), kind)
     for split in SPLITS:
         assert data.tokens(split).tolist() == _joined(data.corpus, split, data.tokenizer)
-        assert data.tokenizer.token_bytes[data.tokens(split)].sum() == data.corpus.num_bytes(split)
     assert data.train.dtype == np.uint16
     assert isinstance(data.train, np.memmap)
     assert not data.train.flags.writeable
+    assert data.validation_bytes.sum() == data.corpus.num_bytes("validation")
+    assert (data.validation_bytes[data.validation == data.tokenizer.end_of_text] == 0).all()
 
 
-def test_one_document_has_no_end_in_it(tmp_path):
+def test_one_document_begins_with_an_end_of_text_too(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("abcd" * 100)
     data = prepare(str(path), "byte")
-    assert bytes(data.train.tolist()) + bytes(data.validation.tolist()) == b"abcd" * 100
+    assert data.train[0] == data.validation[0] == 256
+    assert bytes(data.train[1:].tolist()) + bytes(data.validation[1:].tolist()) == b"abcd" * 100
+
+
+def test_bytes_of_pieces_without_tokens_count_with_the_next_token(tmp_path, monkeypatch):
+    path = tmp_path / "texts.jsonl"
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in ("the old", " \n ", "barn ", "  ")))
+    monkeypatch.setattr(corpus_module.Split, "of", lambda num_bytes: corpus_module.Split(frozenset(range(4096))))
+    corpus, words = open_corpus(str(path)), KINDS["wordpiece"]
+    end = words.end_of_text
+    assert tokenize(corpus, words, "validation").tokens.tolist() == [
+        end,
+        *words.encode("the old"),
+        end,
+        end,
+        *words.encode("barn"),
+        end,
+    ]
+    assert tokens_module._token_bytes(corpus, words, "validation").tolist() == [0, 3, 4, 0, 0, 8, 0]
+
+
+def test_a_batch_begins_where_documents_begin_now_and_then(folder):
+    data = prepare(str(folder), "byte")
+    end, batches = data.tokenizer.end_of_text, data.training_batches(batch_size=4, seq_len=8, seed=0)
+    first = [batches.batch(index)[0] for index in range(0, 320, 8)]
+    assert all(ids[0, 0] == end for ids in first)
+    assert len({bytes(ids[0, 1:].tolist()) for ids in first}) > 10
+
+
+def test_a_book_s_only_beginning_is_trained_on(tmp_path):
+    (tmp_path / "book.txt").write_text("".join(f"Line {number} of the book.\n" for number in range(5000)))
+    data = prepare(str(tmp_path / "book.txt"), "byte")
+    batches = data.training_batches(batch_size=4, seq_len=32, seed=0)
+    beginnings = [ids for index in range(160) for ids in batches.batch(index)[0] if data.tokenizer.end_of_text in ids]
+    assert len(beginnings) >= 20
+    assert all(ids.tolist() == data.train[:32].tolist() for ids in beginnings)
 
 
 def test_batches_do_not_change_the_tokens(folder, monkeypatch):
@@ -109,7 +148,7 @@ def test_more_than_sixteen_bits_of_vocabulary(tmp_path):
     (tmp_path / "a.txt").write_text("w65535 w65536 w69999 " * 20)
     data = prepare(str(tmp_path / "a.txt"), fixed=Tokenizer(backend))
     assert data.train.dtype == np.uint32
-    assert data.train[:4].tolist() == [65535, 65536, 69999, 65535]
+    assert data.train[:5].tolist() == [70_000, 65535, 65536, 69999, 65535]
 
 
 @pytest.mark.parametrize(("text", "count"), [("x", 1), ("ä", 2)])
@@ -121,7 +160,7 @@ def test_one_token_is_too_little(tmp_path, text, count):
             prepare(str(path), "byte")
     else:
         data = prepare(str(path), "byte")
-        assert data.train.tolist() == list(text.encode())
+        assert data.train.tolist() == [256, *text.encode()]
         assert data.validation is None
         assert data.facts().validation.bytes_per_token is None
 
@@ -148,7 +187,7 @@ def test_a_damaged_cache_is_never_used(folder, cache):
     data = prepare(str(folder), "bpe:300")
     expected = {split: data.tokens(split).tolist() for split in SPLITS}
     files = [path for path in cache.iterdir() if path.suffix != ".json"]
-    assert len(files) == 3
+    assert len(files) == 4
     for path in files:
         content = bytearray(path.read_bytes())
         content[len(content) // 2] ^= 1
@@ -157,6 +196,7 @@ def test_a_damaged_cache_is_never_used(folder, cache):
     again = prepare(str(folder), "bpe:300")
     assert again.tokenizer.sha256 == data.tokenizer.sha256
     assert {split: again.tokens(split).tolist() for split in SPLITS} == expected
+    assert (again.validation_bytes == data.validation_bytes).all()
 
 
 def test_a_cache_that_cannot_be_written_names_the_remedy(folder, tmp_path, monkeypatch):
@@ -189,12 +229,19 @@ def test_facts_and_a_sample(folder):
     assert facts.train.bytes_per_token == pytest.approx(1, abs=0.01)
     assert (facts.sha256, facts.tokenizer, facts.vocab_size) == (data.sha256, "byte", 257)
     assert "".join(data.sample(num_tokens=6)) == "text 0"
+    assert data.sample(start=0, num_tokens=3) == ["", "t", "e"]
     assert data.sample("validation", start=5, num_tokens=0) == []
 
 
 def test_a_sample_of_bytes_shows_whole_characters(tmp_path):
     (tmp_path / "a.txt").write_text("é字" * 50)
     assert prepare(str(tmp_path / "a.txt"), "byte").sample(num_tokens=5) == ["", "é", "", "", "字"]
+
+
+def test_a_sample_keeps_the_blank_before_its_first_word(tmp_path):
+    (tmp_path / "a.txt").write_text("the old barn and the new door " * 50)
+    data = prepare(str(tmp_path / "a.txt"), fixed=KINDS["wordpiece"])
+    assert data.sample(start=2, num_tokens=3) == [" old", " barn", " and"]
 
 
 def test_the_hash_follows_corpus_and_tokenizer(folder, tmp_path):

@@ -157,10 +157,38 @@ def test_the_same_name_twice_is_refused(corpus: Corpus):
 def test_excerpts_are_spread_over_the_text_and_about_as_much_as_asked(corpus: Corpus, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "EXCERPT", 100)
     text = "".join(corpus.documents("train"))
-    chosen = excerpts(corpus, "train", max_bytes=len(text.encode()) // 3 + 1)
+    chosen = [one.text for one in excerpts(corpus, "train", max_bytes=len(text.encode()) // 3 + 1)]
     assert sum(len(one.encode()) for one in chosen) <= 1.2 * len(text.encode()) / 3
     assert chosen == [text[start : start + 100] for start in range(0, len(text), 300)]
-    assert "".join(excerpts(corpus, "train", max_bytes=1 << 30)) == text
+    assert "".join(one.text for one in excerpts(corpus, "train", max_bytes=1 << 30)) == text
+
+
+def test_an_excerpt_starts_after_the_text_before_it_and_a_document_after_an_end_of_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(module, "EXCERPT", 48)  # two windows
+    lines = ["a" * 30 + "bcd" * 22, "Bäume " * 20]
+    path = tmp_path / "texts.jsonl"
+    path.write_text("".join(json.dumps({"text": line}) + "\n" for line in lines))
+    corpus = open_corpus(str(path))
+    assert {one.before[-3:] for one in excerpts(corpus, "all", max_bytes=1 << 20)} >= {"", "bcd"}
+    one = candidate("mine", byte_tokenizer())
+    with torch.no_grad():
+        one.model.embedding.weight.mul_(30)
+    row = compare([one], corpus, split="all").rows[0]
+    nats, count = 0.0, 0
+    for text in (text for each in ("train", "validation") for text in corpus.documents(each)):
+        before = [256]
+        for start in range(0, len(text), 48):
+            ids = [*before, *text[start : start + 48].encode()]
+            before = ids[-1:]
+            for first in range(0, len(ids) - 1, 24):
+                window = torch.tensor(ids[first : first + 25])
+                with torch.no_grad():
+                    logits = one.model(window[None, :-1])
+                nats += torch.nn.functional.cross_entropy(logits[0], window[1:], reduction="sum").item()
+                count += len(window) - 1
+    assert (row.tokens, row.loss) == (count, pytest.approx(nats / count, rel=1e-5))
 
 
 @pytest.mark.parametrize("length", [1, 4, 5, 8, 9])

@@ -52,15 +52,16 @@ def test_a_uniform_model_has_the_entropy_of_its_vocabulary():
     with torch.no_grad():
         model.embedding.weight.zero_()
     ids = RANDOM.integers(256, size=(2, 8))
-    score = evaluate(model, [Batch.of_tokens(ids, ids, np.ones(256, dtype=np.int64))])
+    score = evaluate(model, [Batch(ids, ids, num_bytes=ids.size)])
     assert score.bits_per_byte == pytest.approx(8.0, rel=1e-6)
     assert score.perplexity == pytest.approx(256.0, rel=1e-5)
 
 
-def test_bytes_are_those_of_the_targets():
-    lengths = np.array([0, 1, 5])
-    counted = Batch.of_tokens(np.array([[0, 0]]), np.array([[1, 2]]), lengths)
-    assert counted.num_bytes == 6
+def test_a_batch_without_targets_costs_nothing(model: DdlTransformer):
+    one, nothing = batch(2), Batch(np.zeros((1, 8), int), np.full((1, 8), IGNORED), num_bytes=3)
+    found, alone = evaluate(model, [one, nothing]), evaluate(model, [one])
+    assert (found.loss, found.tokens) == (alone.loss, alone.tokens)
+    assert found.num_bytes == alone.num_bytes + 3
 
 
 @pytest.mark.parametrize("training", [True, False])

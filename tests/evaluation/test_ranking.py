@@ -113,10 +113,10 @@ def run_of(losses: dict[str, float | None], seed: int = 0, **changes: Any) -> Tr
         )
         for variant, loss in losses.items()
     )
-    sha256 = changes.get("sha256", "0" * 64)
+    sha256, layout = changes.get("sha256", "0" * 64), changes.get("layout", 1)
     return TrainingComparison(
         training={"seed": seed, "max_steps": changes.get("max_steps", 4)},
-        data=DataIdentity(name="text", sha256=sha256, tokenizer="byte", tokenizer_sha256="1" * 64),
+        data=DataIdentity(name="text", sha256=sha256, tokenizer="byte", tokenizer_sha256="1" * 64, layout=layout),
         data_spec=None,
         origin=Origin(versions={}, commit=None, hardware={}),
         runs=runs,
@@ -141,11 +141,12 @@ def test_variants_without_a_loss_are_not_ranked():
     ("other", "error", "message"),
     [
         (run_of({"a": 1.0}, seed=1, sha256="2" * 64), DataError, "text or tokenizer differ"),
+        (run_of({"a": 1.0}, seed=1, layout=2), DataError, "in layouts 1 and 2 cannot be ranked"),
         (run_of({"a": 1.0}, seed=1, max_steps=8), ConfigError, "different max_steps"),
         (run_of({"a": 1.0}, seed=1, model={"d_model": 16}), ConfigError, "a is not the same model in all runs"),
         (run_of({"a": 1.0}), ConfigError, "a appears twice with seed 0"),
     ],
-    ids=["text", "steps", "model", "seed"],
+    ids=["text", "layout", "steps", "model", "seed"],
 )
 def test_runs_that_differ_in_more_than_the_seed_are_refused(
     other: TrainingComparison, error: type[Exception], message: str

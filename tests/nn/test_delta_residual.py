@@ -5,7 +5,17 @@ from __future__ import annotations
 import pytest
 import torch
 
-from deep_delta import BetaBranch, DeltaBranches, DeltaResidual, DeltaResidualExternal, KBranch, VBranch, delta_update
+from deep_delta import (
+    BetaBranch,
+    DeltaBranches,
+    DeltaNet,
+    DeltaResidual,
+    DeltaResidualExternal,
+    KBranch,
+    VBranch,
+    delta_update,
+)
+from deep_delta.nn.branches import GateHead
 
 
 @pytest.mark.parametrize("leading", [(), (3,), (2, 3)], ids=str)
@@ -23,6 +33,39 @@ def test_the_direction_is_a_unit_vector_and_the_gate_is_between_0_and_2() -> Non
     assert torch.allclose(KBranch(6)(x).norm(dim=-1), torch.ones(100), atol=1e-5)
     beta = BetaBranch(6)(x)
     assert ((beta > 0) & (beta < 2)).all()
+
+
+@pytest.mark.parametrize("logit", [6.6, -6.6, 12.0])
+@pytest.mark.parametrize("how", ["autocast", "autocast over bf16", "bf16 weights", "fp16 weights"])
+@pytest.mark.parametrize("gate", ["BetaBranch", "GateHead", "GateHead with a hidden layer"])
+def test_a_gate_reaches_neither_0_nor_2_in_half_precision(gate: str, how: str, logit: float) -> None:
+    module = BetaBranch(6) if gate == "BetaBranch" else GateHead(6, hidden=5 if "hidden" in gate else None)
+    torch.nn.init.zeros_(module.out.weight)
+    torch.nn.init.constant_(module.out.bias, logit)
+    dtype = {"bf16 weights": torch.bfloat16, "fp16 weights": torch.float16}.get(how)
+    x = torch.randn(3, 6, 4) if gate == "BetaBranch" else torch.randn(3, 6)
+    if dtype is not None:
+        module, x = module.to(dtype), x.to(dtype)
+    elif "over" in how:
+        x = x.bfloat16()
+    with torch.autocast("cpu", torch.bfloat16, enabled=dtype is None):
+        beta = module(x)
+    expected = 2.0 * torch.sigmoid(torch.tensor(logit).to(dtype or torch.float32).float())
+    assert 0 < expected < 2
+    assert beta.dtype == torch.float32
+    assert torch.allclose(beta, expected.expand_as(beta), rtol=1e-5)
+    beta.sum().backward()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_the_gate_of_a_delta_net_stays_below_its_bound_with_half_precision_weights(dtype: torch.dtype) -> None:
+    layer = DeltaNet(d_model=4, num_heads=2, neg_eigval=True).to(dtype)
+    torch.nn.init.constant_(layer.beta.weight, 0.25 * 8.5)
+    beta = layer._beta(torch.ones(1, 3, 4, dtype=dtype))
+    assert beta.dtype == torch.float32
+    assert torch.allclose(beta, 2.0 * torch.sigmoid(torch.tensor(8.5)).expand_as(beta), rtol=1e-5)
+    assert (beta < 2).all()
+    assert layer(torch.ones(1, 3, 4, dtype=dtype)).dtype == dtype
 
 
 def test_the_block_is_the_update_with_what_it_says_it_used() -> None:

@@ -234,6 +234,8 @@ def test_a_run_may_go_on_longer_but_not_on_other_data_or_in_another_order(tmp_pa
     for change in ({"sha256": "2" * 64}, {"tokenizer_sha256": "2" * 64}):
         with pytest.raises(DataError, match=r"resume with the same data and tokenizer"):
             Toy.build().resume(path, data=DATA.model_copy(update=change))
+    with pytest.raises(DataError, match=r"step-3 was trained on sequences of text in layout 1, .* makes layout 2"):
+        Toy.build().resume(path, data=DATA.model_copy(update={"layout": 2}))
     with pytest.raises(CheckpointError, match="weights only, so training cannot resume"):
         Toy.build().resume(path / BEST)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 
+from deep_delta.data import tokens as tokens_module
 from deep_delta.data.tokens import Dataset
 from deep_delta.errors import CheckpointError, ConfigError, DataError, NumericsError, StorageError
 from deep_delta.models.transformer import DdlTransformer
@@ -191,6 +193,29 @@ def test_a_text_that_moved_is_found_and_another_text_is_refused(run: Path, text_
     moved.write_text(text_file.read_text().replace("times", "plus"))
     with pytest.raises(DataError, match=r"was trained on numbers.txt .* give the same data with --data"):
         resume(run, data_spec=str(moved), changes={"max_steps": 6})
+
+
+@pytest.mark.parametrize("given", ["RUN", "CHECKPOINT"])
+def test_a_run_of_a_version_with_other_sequences_is_not_continued(
+    given: str, data: Dataset, text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Its manifests and its comparison say nothing of a layout."""
+    path = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(tokens_module, "_FORMAT", 1)
+        with pytest.raises(Interrupted):
+            train(CONFIGS, tiny_training(), data, path, data_spec=str(text_file), reporter=Watcher(("baseline", 2)))
+    comparison = path / "training_comparison.json"
+    assert '"layout": 1' in comparison.read_text()
+    comparison.write_text(re.sub(r',\s*"layout": 1', "", comparison.read_text()))
+    before = snapshot(path)
+    with pytest.raises(
+        DataError, match=r"the run was trained on .* in layout 1, .* makes layout 2; continue with the ver"
+    ):
+        resume(path if given == "RUN" else path / "baseline" / "checkpoints" / "LATEST")
+    assert snapshot(path) == before
+    model, _, manifest = load_checkpoint(path / "baseline")
+    assert (manifest.data.layout, model.config.vocab_size) == (1, 257)
 
 
 def test_an_existing_run_is_not_overwritten(run: Path, data: Dataset):

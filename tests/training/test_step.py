@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from deep_delta.errors import NumericsError
+from deep_delta.data.batches import IGNORED, TrainingData
+from deep_delta.data.opening import open_data
+from deep_delta.errors import DataError, NumericsError
 from deep_delta.models.transformer import DdlTransformer
 from deep_delta.training.config import TrainingConfig
 from deep_delta.training.optimizer import build_optimizer
@@ -128,3 +131,53 @@ def test_what_is_not_finite_updates_nothing_and_names_step_and_batch(value: floa
     assert torch.equal(weights(model), weights_before)
     moments = [moment for state in optimizer.state.values() for moment in state.values()]
     assert all(map(torch.equal, moments, moments_before))
+
+
+def gradients(data: TrainingData, batch_size: int, vocab_size: int) -> tuple[Tensor, StepResult]:
+    """Of one step on the first eight examples, in micro-batches of this size."""
+    training = tiny_training(batch_size=batch_size, accumulation_steps=8 // batch_size, grad_clip=0.0, seq_len=66)
+    torch.manual_seed(0)
+    model = DdlTransformer(tiny_config(vocab_size=vocab_size, max_seq_len=128))
+    batches = data.training_batches(batch_size=batch_size, seq_len=training.seq_len, seed=0).prefetch()
+    result = take_step(model.loss, build_optimizer(model, training), batches, 0, training)
+    return torch.cat([parameter.grad.flatten() for parameter in model.parameters()]), result
+
+
+@pytest.mark.parametrize("spec", ["synth:copying", "synth:parity", "synth:recall:pairs=2-16", "text"])
+def test_a_step_does_not_depend_on_how_its_examples_are_cut_into_batches(spec: str, text_file: Path):
+    data = open_data(str(text_file) if spec == "text" else spec)
+    at_once, one = gradients(data, 8, data.tokenizer.vocab_size)
+    for batch_size in (1, 2, 4):
+        cut, other = gradients(data, batch_size, data.tokenizer.vocab_size)
+        assert (cut - at_once).abs().max() < 1e-6 * max(1.0, at_once.abs().max().item())
+        assert other.loss == pytest.approx(one.loss, rel=1e-6)
+        assert other.grad_norm == pytest.approx(one.grad_norm, rel=1e-5)
+        assert other.tokens == one.tokens
+
+
+def without_targets(tokens: np.ndarray, *empty: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    return (
+        (ids, np.full_like(targets, IGNORED) if number in empty else targets)
+        for number, (ids, targets) in enumerate(pairs(tokens))
+    )
+
+
+@pytest.mark.parametrize("empty", [0, 1, 2])
+def test_a_batch_without_targets_adds_nothing(empty: int):
+    training = tiny_training(accumulation_steps=3)
+    model, optimizer = build(training)
+    result = take_step(model.loss, optimizer, without_targets(TOKENS, empty), 0, training)
+    others = np.delete(TOKENS[:3], empty, axis=0)
+    expected, other = stepped(others, accumulation_steps=2)
+    assert (weights(model) - weights(expected)).abs().max() < 1e-6
+    assert (result.loss, result.tokens) == (pytest.approx(other.loss, rel=1e-6), other.tokens)
+
+
+def test_a_step_without_any_target_is_refused_and_changes_nothing():
+    training = tiny_training(accumulation_steps=2)
+    model, optimizer = build(training)
+    before = weights(model)
+    with pytest.raises(DataError, match="nothing to learn at step 4: its batches have no target"):
+        take_step(model.loss, optimizer, without_targets(TOKENS, 0, 1), 3, training)
+    assert torch.equal(weights(model), before)
+    assert not optimizer.state

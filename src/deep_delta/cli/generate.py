@@ -53,10 +53,16 @@ def run(arguments: Sequence[str]) -> None:
     checkpoint = resolve_checkpoint(options.checkpoint)
     prompts = _prompts(options)
 
+    from deep_delta.data.synthetic.tasks import is_task
     from deep_delta.generation.engine import generate_batch
     from deep_delta.training.checkpoint import load_checkpoint
 
-    model, tokenizer, _ = load_checkpoint(checkpoint, resolve_device(options.device))
+    model, tokenizer, manifest = load_checkpoint(checkpoint, resolve_device(options.device))
+    if is_task(manifest.data.name) and not all(map(tokenizer.encode, prompts)):
+        raise ConfigError(
+            f"{checkpoint} was trained on a task, whose sequences begin with any symbol; give the first ones, "
+            f"as --prompt {json.dumps(tokenizer.decode([0]).strip())}"
+        )
     pieces = partial(
         generate_batch,
         model,
@@ -113,7 +119,11 @@ def _parser() -> Parser:
         "--top-p", type=number, default=1.0, metavar="FLOAT", help="among the likeliest that reach p [1]"
     )
     parser.add_argument(
-        "--min-p", type=number, default=0.0, metavar="FLOAT", help="at least p times as likely as the likeliest [0]"
+        "--min-p",
+        type=number,
+        default=0.1,
+        metavar="FLOAT",
+        help="at least p times as likely as the likeliest, 0 for all [0.1]",
     )
     parser.add_argument(
         "--repetition-penalty", type=number, default=1.0, metavar="FLOAT",

@@ -58,8 +58,8 @@ class HeldOut:
     """sequences as in training; none where nothing could be held out"""
     probe: np.ndarray
     """ids [B, T] of sequences of one length, for spectral snapshots"""
-    token_bytes: np.ndarray | None
-    """bytes of text that each token stands for, int64 [vocab_size]; None for a task, whose targets are answers"""
+    num_bytes: Sequence[int] | None
+    """bytes of held-out text that the targets of each batch stand for; None for a task, whose targets are answers"""
     lengths: str = ""
     """of a task: which lengths the sequences of `batches` have"""
     by_length: Mapping[int, Sequence[Batch]] = field(default_factory=dict)

@@ -60,9 +60,12 @@ class PieceStream:
         return self._take(self._text())
 
     def _text(self) -> str:
-        """What the pending tokens add to the context."""
-        before = self._backend.decode(self._context, skip_special_tokens=True)
-        return self._backend.decode(self._context + self._pending, skip_special_tokens=True)[len(before) :]
+        """What the pending tokens add to the context. Bytes that are no text must not take the context's with them."""
+        before, text = self._decode(self._context), self._decode(self._context + self._pending)
+        return text[len(before) :] if text.startswith(before) else self._decode(self._pending)
+
+    def _decode(self, tokens: list[int]) -> str:
+        return self._backend.decode(tokens, skip_special_tokens=True)
 
     def _take(self, text: str) -> str:
         if text:

@@ -1,7 +1,7 @@
 """Text to token ids and back: byte-level BPE (with or without merges), or whatever a tokenizer.json describes.
 
-`tokenizers` splits and merges; this class adds what language modelling needs around it: the end-of-text token between
-documents, the bytes that each token stands for, and exact handling of text that happens to spell a special token.
+`tokenizers` splits and merges; this class adds what language modelling needs around it: the end-of-text token before
+documents, the bytes of text that tokens stand for, and exact handling of text that happens to spell a special token.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -34,7 +33,7 @@ _MIN_VOCABULARY = 257  # every byte, and the end of text
 
 
 class Tokenizer:
-    """A `tokenizers.Tokenizer`, with `end_of_text` and honest byte counts.
+    """A `tokenizers.Tokenizer`, with `end_of_text` and the byte counts of what it encodes.
 
     vocab_size: one more than the largest id. name: "byte", "bpe-4096", or the kind of model and its size, from the
     content alone, so that a saved copy has the same name. sha256: of the tokenizer's JSON with sorted keys.
@@ -60,8 +59,8 @@ class Tokenizer:
         if self.vocab_size > MAX_VOCABULARY:
             raise DataError(f"{where} has an id {self.vocab_size - 1:,}; ids below {MAX_VOCABULARY:,} are supported")
         self.sha256 = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-        self._pieces = token_pieces(content, vocabulary)
         self._byte_level = is_byte_level(content)
+        self._pieces = token_pieces(content, vocabulary) if self._byte_level else []
         self._is_bytes = self._byte_level and self._pieces == [*(bytes([byte]) for byte in range(256)), b""]
         kind = "bpe" if self._byte_level else str(content["model"]["type"]).lower()
         self.name = "byte" if self._is_bytes else f"{kind}-{self.vocab_size}"
@@ -97,18 +96,6 @@ class Tokenizer:
         """The smallest of uint16 and uint32 that holds every id."""
         return np.dtype(np.uint16 if self.vocab_size <= 1 << 16 else np.uint32)
 
-    @cached_property
-    def token_bytes(self) -> np.ndarray:
-        """Bytes of text that each id stands for, int64 [vocab_size].
-
-        End of text, other special tokens and unknown text count 0: their loss is paid and no byte is credited, so that
-        bits per byte never look better than they are. Exact for byte-level tokenizers; for others, what the token's
-        own text says (a word's boundary counts as one blank).
-        """
-        sizes = np.array([len(piece) for piece in self._pieces], dtype=np.int64)
-        sizes.setflags(write=False)
-        return sizes
-
     def encode(self, text: str) -> list[int]:
         """Token ids of a text; nothing is added, and a special token spelt out in the text is plain text.
 
@@ -131,6 +118,20 @@ class Tokenizer:
         with _Refusals(f"tokenizer {self.name} cannot encode a text, which has an unknown symbol"):
             encodings = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
         return [np.array(encoding.ids, dtype=self.dtype) for encoding in encodings]
+
+    def count_bytes(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """Bytes of its text that each token of `encode_batch` stands for, uint32: together all that the text has.
+
+        What no token stands for, as blanks between words, counts with the token after it, and at the end with the last
+        one. Nothing depends on what tokens decode to. A text without tokens has no counts.
+        """
+        if self._is_bytes:
+            return [np.ones(len(text.encode()), np.uint32) for text in texts]
+        with _Refusals(f"tokenizer {self.name} cannot encode a text, which has an unknown symbol"):
+            encodings = self._backend.encode_batch(list(texts), add_special_tokens=False)
+        return [
+            _spans(text, [end for _, end in encoding.offsets]) for text, encoding in zip(texts, encodings, strict=True)
+        ]
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of token ids; bytes that are no UTF-8, and ids without a token, become U+FFFD, special tokens "".
@@ -210,6 +211,16 @@ def _first_bytes(texts: Iterable[str]) -> Iterator[list[str]]:
         text = text if len(content) <= left else content[:left].decode(errors="ignore")
         yield _PARTS.findall(text) if _LONG_WORD.search(text) else [text]
         left -= len(content)
+
+
+def _spans(text: str, ends: Sequence[int]) -> np.ndarray:
+    """Bytes of text from the end of each token to the end of the next. ends: in characters, of the text's tokens."""
+    characters = np.frombuffer(text.encode("utf-32-le"), np.uint32)
+    widths = 1 + sum((characters >= least).astype(np.uint32) for least in (0x80, 0x800, 0x10000))
+    bytes_before = np.concatenate([[0], np.cumsum(widths)])
+    bounds = bytes_before[np.maximum.accumulate(np.array(ends, dtype=np.int64))]
+    bounds[-1:] = bytes_before[-1]
+    return np.diff(bounds, prepend=0).astype(np.uint32)
 
 
 class _Refusals:

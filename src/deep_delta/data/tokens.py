@@ -22,7 +22,9 @@ from deep_delta.runs.manifest import DataIdentity
 from deep_delta.runs.record import Record
 
 BPE_VOCABULARY = 4096
-_FORMAT = "1"  # change it when the same text and tokenizer give other tokens
+_FORMAT = 2  # change it when the same text and tokenizer give other tokens or batches
+_SCANNED = 1 << 24  # tokens that are looked at at once
+_CONTEXT = 16  # tokens before a sample, on which the blank before its first word may depend
 _BATCH = 1 << 20  # characters that are tokenized at once; a tokenizer needs about 40 times their memory
 
 
@@ -60,13 +62,14 @@ class DataFacts(Record):
 class Dataset:
     """A corpus, a tokenizer, and what the one makes of the other, as `batches.TrainingData`.
 
-    validation: None when nothing could be held out.
+    validation: None when nothing could be held out. validation_bytes: bytes of text that each of its tokens stands for.
     """
 
     corpus: Corpus
     tokenizer: Tokenizer
     train: np.ndarray
     validation: np.ndarray | None
+    validation_bytes: np.ndarray | None
 
     @property
     def sha256(self) -> str:
@@ -81,6 +84,7 @@ class Dataset:
             sha256=self.corpus.sha256,
             tokenizer=self.tokenizer.name,
             tokenizer_sha256=self.tokenizer.sha256,
+            layout=_FORMAT,
         )
 
     def context(self, seq_len: int) -> int:
@@ -89,15 +93,19 @@ class Dataset:
 
     def training_batches(self, *, batch_size: int, seq_len: int, seed: int) -> Batches:
         """See `TrainingData`. DataError when the split is shorter than one sequence and its last target."""
-        return Loader(self.train, batch_size=batch_size, seq_len=seq_len, seed=seed)
+        beginnings = _places(self.train, self.tokenizer.end_of_text)
+        return Loader(self.train, batch_size=batch_size, seq_len=seq_len, seed=seed, beginnings=beginnings)
 
     def held_out(self, *, batch_size: int, seq_len: int, seed: int, limit: int) -> HeldOut:
         """See `TrainingData`: the validation split; without one only the probe, the first training batch."""
-        if self.validation is None:
+        if self.validation is None or self.validation_bytes is None:
             first, _ = self.training_batches(batch_size=batch_size, seq_len=seq_len, seed=seed).batch(0)
-            return HeldOut((), first, self.tokenizer.token_bytes)
-        batches = validation_batches(self.validation, batch_size=batch_size, seq_len=seq_len, limit=limit)
-        return HeldOut(batches, batches[0][0], self.tokenizer.token_bytes)
+            return HeldOut((), first, ())
+        end_of_text = self.tokenizer.end_of_text
+        batches = validation_batches(
+            self.validation, batch_size=batch_size, seq_len=seq_len, end_of_text=end_of_text, limit=limit
+        )
+        return HeldOut(batches, batches.probe, batches.num_bytes(self.validation_bytes))
 
     def tokens(self, split: SplitName) -> np.ndarray:
         """The ids of one split; an empty array when there are none."""
@@ -118,10 +126,15 @@ class Dataset:
             validation=validation,
         )
 
-    def sample(self, split: SplitName = "train", *, start: int = 0, num_tokens: int = 64) -> list[str]:
-        """What each of some tokens adds to the text: a character comes with its last byte, an end of text is ""."""
-        stream = self.tokenizer.stream()
-        return [stream.push(index) for index in self.tokens(split)[start : start + num_tokens].tolist()]
+    def sample(self, split: SplitName = "train", *, start: int = 1, num_tokens: int = 64) -> list[str]:
+        """What each of some tokens adds to the text: a character comes with its last byte, an end of text is "".
+
+        Token 0 is the end of text before the first document.
+        """
+        stream, ids = self.tokenizer.stream(), self.tokens(split)
+        for index in ids[max(0, start - _CONTEXT) : start].tolist():
+            stream.push(index)
+        return [stream.push(index) for index in ids[start : start + num_tokens].tolist()]
 
     def _split_facts(self, split: SplitName) -> SplitFacts:
         num_bytes, tokens = self.corpus.num_bytes(split), len(self.tokens(split))
@@ -145,14 +158,17 @@ def prepare(spec: str | None = None, tokenizer: str | None = None, *, fixed: Tok
     corpus = open_corpus(spec)
     found = get_tokenizer(corpus)
     train, validation = (tokenize(corpus, found, split).tokens for split in SPLITS)
-    if len(train) < 2:
-        plural = "" if len(train) == 1 else "s"
-        raise DataError(f"{corpus.name} has {len(train)} token{plural} to train on; a sequence needs at least 2")
-    return Dataset(corpus, found, train, validation if len(validation) else None)
+    if len(train) < 3:
+        count = max(0, len(train) - 1)
+        plural = "" if count == 1 else "s"
+        raise DataError(f"{corpus.name} has {count} token{plural} to train on; a sequence needs at least 2")
+    if not len(validation):
+        return Dataset(corpus, found, train, None, None)
+    return Dataset(corpus, found, train, validation, _token_bytes(corpus, found, "validation"))
 
 
 def tokenize(corpus: Corpus, tokenizer: Tokenizer, split: SplitName) -> TokenFile:
-    """The ids of one split, with `tokenizer.end_of_text` between documents; memory does not grow with the corpus.
+    """The ids of one split, every document after a `tokenizer.end_of_text`; memory does not grow with the corpus.
 
     Kept in the cache under the hashes of corpus and tokenizer. DataError when the corpus changed since it was opened,
     StorageError when the cache cannot be written.
@@ -160,15 +176,46 @@ def tokenize(corpus: Corpus, tokenizer: Tokenizer, split: SplitName) -> TokenFil
 
     def write(file: BinaryIO) -> None:
         end_of_text = np.array([tokenizer.end_of_text], tokenizer.dtype)
-        for number, (piece, ids) in enumerate(_encoded(corpus.pieces(split), tokenizer)):
-            if piece.begins and number:
-                file.write(end_of_text.data)
-            file.write(ids.data)
+        for pieces in _batches(corpus.pieces(split)):
+            for piece, ids in zip(pieces, tokenizer.encode_batch([piece.text for piece in pieces]), strict=True):
+                if piece.begins:
+                    file.write(end_of_text.data)
+                file.write(ids.data)
 
     path = cached(f"{split}-{_key(corpus.sha256, tokenizer.sha256)}-{tokenizer.dtype.name}.bin", write)
-    if not path.stat().st_size:
-        return TokenFile(path, np.empty(0, tokenizer.dtype))
-    return TokenFile(path, np.memmap(path, tokenizer.dtype, mode="r"))
+    return TokenFile(path, _read(path, tokenizer.dtype))
+
+
+def _token_bytes(corpus: Corpus, tokenizer: Tokenizer, split: SplitName) -> np.ndarray:
+    """Bytes of text that each token of a split stands for, uint32, none for an end of text; kept in the cache too.
+
+    Those of a piece that has no tokens count with the token after it.
+    """
+
+    def write(file: BinaryIO) -> None:
+        end_of_text, carried = np.zeros(1, np.uint32), 0
+        for pieces in _batches(corpus.pieces(split)):
+            for piece, counts in zip(pieces, tokenizer.count_bytes([piece.text for piece in pieces]), strict=True):
+                if piece.begins:
+                    file.write(end_of_text.data)
+                if not counts.size:
+                    carried += len(piece.text.encode())
+                    continue
+                counts[0] += carried
+                carried = 0
+                file.write(counts.data)
+
+    return _read(cached(f"{split}-{_key(corpus.sha256, tokenizer.sha256)}-bytes.bin", write), np.dtype(np.uint32))
+
+
+def _read(path: Path, dtype: np.dtype) -> np.ndarray:
+    return np.memmap(path, dtype, mode="r") if path.stat().st_size else np.empty(0, dtype)
+
+
+def _places(tokens: np.ndarray, wanted: int) -> np.ndarray:
+    """Where a token is, int64; of a long text only a part is in memory at a time."""
+    parts = range(0, len(tokens), _SCANNED)
+    return np.concatenate([start + np.flatnonzero(tokens[start : start + _SCANNED] == wanted) for start in parts])
 
 
 def _tokenizer_getter(spec: str | None) -> Callable[[Corpus], Tokenizer]:
@@ -199,11 +246,6 @@ def _trained_bpe(corpus: Corpus, vocab_size: int) -> Tokenizer:
     return Tokenizer.load(path)
 
 
-def _encoded(pieces: Iterator[Piece], tokenizer: Tokenizer) -> Iterator[tuple[Piece, np.ndarray]]:
-    for batch in _batches(pieces):
-        yield from zip(batch, tokenizer.encode_batch([piece.text for piece in batch]), strict=True)
-
-
 def _batches(pieces: Iterator[Piece]) -> Iterator[list[Piece]]:
     batch: list[Piece] = []
     size = 0
@@ -217,4 +259,4 @@ def _batches(pieces: Iterator[Piece]) -> Iterator[list[Piece]]:
 
 
 def _key(*parts: str) -> str:
-    return hashlib.sha256("/".join((_FORMAT, *parts)).encode()).hexdigest()[:40]
+    return hashlib.sha256("/".join((str(_FORMAT), *parts)).encode()).hexdigest()[:40]

@@ -1,14 +1,12 @@
-"""What the tokens of a tokenizer.json stand for, in bytes."""
+"""What the tokens of a byte-level tokenizer.json stand for, in bytes."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 # Names of the token that ends a document, the first that a vocabulary has counts.
 END_OF_TEXT = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>", "<|eos|>", "[EOS]", "<EOS>", "[SEP]")
-_BYTE_FALLBACK = re.compile(r"<0x([0-9A-F]{2})>")
 
 
 def _byte_characters() -> list[str]:
@@ -28,8 +26,7 @@ def is_byte_level(content: Mapping[str, Any]) -> bool:
 
 
 def token_pieces(content: Mapping[str, Any], vocabulary: Mapping[str, int]) -> list[bytes]:
-    """The bytes of each id; b"" for special tokens, unknown text and ids that have no token."""
-    byte_level, kinds = is_byte_level(content), _kinds(content["decoder"])
+    """The bytes of each id of a byte-level tokenizer; b"" for special tokens, unknown text and ids without a token."""
     added = {token["id"]: token for token in content["added_tokens"]}
     unknown = content["model"].get("unk_token")
     pieces = [b""] * (max(vocabulary.values()) + 1)
@@ -38,10 +35,8 @@ def token_pieces(content: Mapping[str, Any], vocabulary: Mapping[str, int]) -> l
             pieces[index] = b"" if added[index]["special"] else token.encode()
         elif token == unknown:
             pieces[index] = b""
-        elif byte_level:
-            pieces[index] = _from_characters(token)
         else:
-            pieces[index] = _from_text(token, kinds)
+            pieces[index] = _from_characters(token)
     return pieces
 
 
@@ -49,14 +44,6 @@ def _from_characters(token: str) -> bytes:
     if all(character in _BYTE_OF for character in token):
         return bytes(_BYTE_OF[character] for character in token)
     return token.encode()
-
-
-def _from_text(token: str, kinds: set[str]) -> bytes:
-    if "ByteFallback" in kinds and (match := _BYTE_FALLBACK.fullmatch(token)):
-        return bytes([int(match[1], 16)])
-    if "WordPiece" in kinds:
-        return (token[2:] if token.startswith("##") else f" {token}").encode()
-    return token.replace("▁", " ").encode()
 
 
 def _kinds(decoder: Mapping[str, Any] | None) -> set[str]:

@@ -6,12 +6,13 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from deep_delta.data.batches import IGNORED
 from deep_delta.data.corpus import SPLITS, Corpus, SplitName
+from deep_delta.data.readers import Piece
 from deep_delta.data.tokenizer import Tokenizer
 from deep_delta.errors import ConfigError, DataError
 from deep_delta.evaluation.flops import flops_per_token
@@ -24,6 +25,15 @@ from deep_delta.runs.record import Record
 
 EXCERPT = 4096
 """Characters of one excerpt."""
+_BEFORE = 64
+
+
+class Excerpt(NamedTuple):
+    """A part of a document, and the last characters before it: none where the document begins."""
+
+    text: str
+    before: str
+
 
 BITS_PER_BYTE = "bits per byte"
 
@@ -89,14 +99,15 @@ def compare(
 ) -> Comparison:
     """Score every candidate on the same excerpts of `corpus`, about `max_bytes` evenly spread over the split.
 
-    Each excerpt starts after an end-of-text token and is predicted whole, in windows of the candidate's `seq_len`, so
-    that all tokenizers account for the same bytes. Candidates are taken one at a time, as an iterator loads them.
+    Each excerpt is predicted whole, in windows of the candidate's `seq_len`, so that all tokenizers account for the
+    same bytes. It starts after what training starts from too: the token before it, or the end-of-text token where a
+    document begins. Candidates are taken one at a time, as an iterator loads them.
 
     Raises `DataError` when there is no text, no token or no candidate, `ConfigError` when two have one name,
     `NumericsError`.
     """
     texts = excerpts(corpus, split, max_bytes=max_bytes)
-    sizes = [len(text.encode()) for text in texts]
+    sizes = [len(one.text.encode()) for one in texts]
     rows: dict[str, Row] = {}
     bits: dict[str, list[float]] = {}
     for candidate in candidates:
@@ -117,11 +128,11 @@ def compare(
     )
 
 
-def excerpts(corpus: Corpus, split: Part, *, max_bytes: int) -> list[str]:
+def excerpts(corpus: Corpus, split: Part, *, max_bytes: int) -> list[Excerpt]:
     """Every n-th piece of the split, n being the smallest that leaves about `max_bytes`; `DataError` for no text."""
     splits = SPLITS if split == "all" else (split,)
     every = max(1, math.ceil(sum(corpus.num_bytes(each) for each in splits) / max_bytes))
-    chosen = list(islice(_cut(piece.text for each in splits for piece in corpus.pieces(each)), 0, None, every))
+    chosen = list(islice(_cut(piece for each in splits for piece in corpus.pieces(each)), 0, None, every))
     if not chosen:
         raise DataError(f"nothing to evaluate: {corpus.name} has no text in its {split} split")
     return chosen
@@ -140,21 +151,27 @@ def windows(ids: Sequence[int], seq_len: int, start: int) -> tuple[np.ndarray, n
     return inputs.reshape(rows, seq_len), targets.reshape(rows, seq_len)
 
 
-def _cut(texts: Iterable[str]) -> Iterator[str]:
-    for text in texts:
-        for start in range(0, len(text), EXCERPT):
-            yield text[start : start + EXCERPT]
+def _cut(pieces: Iterable[Piece]) -> Iterator[Excerpt]:
+    before = ""
+    for piece in pieces:
+        if piece.begins:
+            before = ""
+        for start in range(0, len(piece.text), EXCERPT):
+            text = piece.text[start : start + EXCERPT]
+            yield Excerpt(text, before)
+            before = text[-_BEFORE:]
 
 
 def _score(
-    candidate: Candidate, texts: Sequence[str], sizes: Sequence[int], precision: Literal["fp32", "bf16"]
+    candidate: Candidate, texts: Sequence[Excerpt], sizes: Sequence[int], precision: Literal["fp32", "bf16"]
 ) -> tuple[Row, list[float]]:
     """A candidate's row, and its bits per byte of each excerpt."""
     model, tokenizer = candidate.model, candidate.tokenizer
-    encoded = [tokenizer.encode(text) for text in texts]
+    encoded = [tokenizer.encode(one.text) for one in texts]
     if not any(encoded):
         raise DataError(f"nothing to evaluate: tokenizer {tokenizer.name} of {candidate.name} makes no token of it")
-    cut = [windows(ids, candidate.seq_len, tokenizer.end_of_text) for ids in encoded]
+    starts = [(tokenizer.encode(one.before) or [tokenizer.end_of_text])[-1] for one in texts]
+    cut = [windows(ids, candidate.seq_len, start) for ids, start in zip(encoded, starts, strict=True)]
     batches = [Batch(inputs, targets, size) for (inputs, targets), size in zip(cut, sizes, strict=True)]
     scores = list(score_batches(model, batches, precision=precision))
     nats, tokens = math.fsum(score.nats for score in scores), sum(score.tokens for score in scores)

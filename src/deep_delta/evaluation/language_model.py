@@ -25,16 +25,12 @@ class Batch:
     targets: np.ndarray
     num_bytes: int
 
-    @classmethod
-    def of_tokens(cls, ids: np.ndarray, targets: np.ndarray, token_bytes: np.ndarray) -> Batch:
-        """Count the bytes of targets that are all scored; `token_bytes` has the bytes of each token."""
-        return cls(ids, targets, int(token_bytes[targets].sum()))
-
 
 class LanguageModelScore(Record):
     """Loss in nats per token, over all scored tokens; bits per byte of the text they stand for.
 
-    Bits per byte compares models whose tokenizers differ. An end-of-text token has a loss and no bytes.
+    Bits per byte compares models whose tokenizers differ, as far as those keep the text: one that drops accents or
+    writes unknown words as one token has less to predict.
     """
 
     loss: float
@@ -83,11 +79,12 @@ class BatchScore:
 def score_batches(
     model: DdlTransformer, batches: Iterable[Batch], *, precision: Literal["fp32", "bf16"] = "fp32"
 ) -> Iterator[BatchScore]:
-    """One score per batch, which is 0 for one without tokens; see `evaluate`."""
+    """One score per batch, which is 0 for one without targets; see `evaluate`."""
     device = next(model.parameters()).device
     with evaluation_mode(model):
         for index, batch in enumerate(batches):
-            if not batch.ids.size:
+            tokens = int((batch.targets != IGNORED).sum())
+            if not tokens:
                 yield BatchScore(0.0, 0, batch.num_bytes)
                 continue
             ids, targets = (torch.from_numpy(part).to(device) for part in (batch.ids, batch.targets))
@@ -95,7 +92,6 @@ def score_batches(
                 loss = model.loss(ids, targets).item()
             if not math.isfinite(loss):
                 raise NumericsError(f"the loss of evaluation batch {index} is {loss}")
-            tokens = int((batch.targets != IGNORED).sum())
             yield BatchScore(loss * tokens, tokens, batch.num_bytes)
 
 

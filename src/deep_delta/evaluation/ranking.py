@@ -44,6 +44,11 @@ def rank_runs(comparisons: Sequence[TrainingComparison]) -> Ranking:
 def _require_comparable(one: TrainingComparison, other: TrainingComparison) -> None:
     if (one.data.sha256, one.data.tokenizer_sha256) != (other.data.sha256, other.data.tokenizer_sha256):
         raise DataError(f"losses on {one.data.name} and {other.data.name} cannot be ranked: text or tokenizer differ")
+    if one.data.layout != other.data.layout:
+        raise DataError(
+            f"losses on {one.data.name} in layouts {one.data.layout} and {other.data.layout} cannot be ranked: "
+            "the sequences differ"
+        )
     for field in one.training.keys() | other.training.keys():
         if field != "seed" and one.training.get(field) != other.training.get(field):
             raise ConfigError(f"runs trained with different {field} cannot be ranked together")

@@ -53,8 +53,9 @@ def generate(
 ) -> Iterator[str]:
     """Continue `prompt`, yielding text as it comes (never half a character, never a part of a stop string).
 
-    An empty prompt begins a document. It ends after `max_new_tokens` tokens, at the tokenizer's end of text, or before
-    the first stop string. The text is a function of the model, the prompt, `sampling` and `seed`; `cached=False`
+    An empty prompt begins a document. The text is what follows the prompt, the blank between the two included, which
+    tokenizers of words leave to the decoder. It ends after `max_new_tokens` tokens, at the tokenizer's end of text, or
+    before the first stop string. It is a function of the model, the prompt, `sampling` and `seed`; `cached=False`
     computes the same without a cache, slowly. Sequences past the model's context limit slide, and prompts are read in
     chunks, as `Reader` says.
     Errors: `ConfigError` when the model's vocabulary is smaller than the tokenizer's or an argument is out of range;
@@ -117,6 +118,28 @@ def _pieces(rows: list[_Row], reader: Reader) -> Iterator[tuple[int, str]]:
                 reader.select(going)
 
 
+class _Continuation:
+    """A stream that has read its prompt, on which the blank before the first word may depend."""
+
+    def __init__(self, stream: TextStream, prompt: str, read: Sequence[int]) -> None:
+        text = "".join([*map(stream.push, read), stream.flush()])
+        self._stream = stream
+        self._has_blank = prompt[-1:].isspace() and not text[-1:].isspace()
+
+    def push(self, token: int) -> str:
+        return self._after_blank(self._stream.push(token))
+
+    def flush(self) -> str:
+        return self._after_blank(self._stream.flush())
+
+    def _after_blank(self, text: str) -> str:
+        """Without the blank that the prompt ends in already, where the tokenizer drops such blanks."""
+        if not (text and self._has_blank):
+            return text
+        self._has_blank = False
+        return text.removeprefix(" ")
+
+
 class _Row:
     """The continuation of one prompt: what is to be read next, and what the logits after it become."""
 
@@ -130,9 +153,10 @@ class _Row:
         max_new_tokens: int,
     ) -> None:
         self.tokenizer, self.sampling, self.stops = tokenizer, sampling, stops
-        self.unread = tokenizer.encode(prompt) or [tokenizer.end_of_text]
+        read = tokenizer.encode(prompt)
+        self.unread = read or [tokenizer.end_of_text]
         self.num_left = max_new_tokens
-        self._text = tokenizer.stream()
+        self._text = _Continuation(tokenizer.stream(), prompt, read)
         self._generator = torch.Generator().manual_seed(seed)
         self._seen: Tensor | None = None
 

@@ -23,6 +23,18 @@ def gate_bias(beta: float) -> float:
     return math.log(beta / (2.0 - beta))
 
 
+def in_fp32(linear: nn.Module, x: Tensor) -> Tensor:
+    """linear(x) in fp32 at least, whatever the precision of x and of the weights; a part that is not a plain linear
+    layer is called on x in the precision of its own parameters."""
+    wide = torch.promote_types(x.dtype, torch.float32)
+    own = computing_dtype(linear)
+    if own is not None and own.itemsize < 4 and isinstance(linear, nn.Linear) and untouched(linear):
+        bias = None if linear.bias is None else linear.bias.to(wide)
+        return F.linear(x.to(wide), linear.weight.to(wide), bias)
+    out: Tensor = linear(x.to(wide if own is None else own if own.itemsize < 4 else torch.promote_types(wide, own)))
+    return out.to(torch.promote_types(out.dtype, torch.float32))
+
+
 class GateLogit(nn.Linear):
     """w·c + b, whose bias starts where 2σ(·) is `beta_init`."""
 
@@ -60,18 +72,6 @@ class GateHead(nn.Module):
         """w and b, where β is just 2σ(w·c + b); None where the module has to be called."""
         alone = self.hidden is None and untouched(self) and untouched(self.out)
         return (self.out.weight, self.out.bias) if alone and self.out.bias is not None else None
-
-
-def in_fp32(linear: nn.Module, x: Tensor) -> Tensor:
-    """linear(x) in fp32 at least, whatever the precision of x and of the weights; a part that is not a plain linear
-    layer is called on x in the precision of its own parameters."""
-    wide = torch.promote_types(x.dtype, torch.float32)
-    own = computing_dtype(linear)
-    if own is not None and own.itemsize < 4 and isinstance(linear, nn.Linear) and untouched(linear):
-        bias = None if linear.bias is None else linear.bias.to(wide)
-        return F.linear(x.to(wide), linear.weight.to(wide), bias)
-    out: Tensor = linear(x.to(wide if own is None else own if own.itemsize < 4 else torch.promote_types(wide, own)))
-    return out.to(torch.promote_types(out.dtype, torch.float32))
 
 
 @ours
@@ -130,7 +130,10 @@ class KBranch(nn.Module):
 
 
 class BetaBranch(nn.Module):
-    """Gate from a state: [..., D, V] → [..., 1] in (0, 2); mean over V → Linear → tanh → Linear → 2σ."""
+    """Gate from a state: [..., D, V] → [..., 1] in (0, 2); mean over V → Linear → tanh → Linear → 2σ.
+
+    In fp32 even under autocast, as in `GateHead`.
+    """
 
     def __init__(self, d_model: int, d_hidden: int | None = None) -> None:
         super().__init__()
@@ -138,7 +141,8 @@ class BetaBranch(nn.Module):
         self.out = nn.Linear(d_hidden or d_model, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return 2.0 * torch.sigmoid(self.out(torch.tanh(self.hidden(x.mean(-1)))))
+        with without_autocast(x.device.type):
+            return 2.0 * torch.sigmoid(in_fp32(self.out, torch.tanh(in_fp32(self.hidden, x.mean(-1)))))
 
 
 class VBranch(nn.Module):

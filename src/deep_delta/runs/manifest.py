@@ -30,12 +30,17 @@ class FileEntry(Record):
 
 
 class DataIdentity(Record):
-    """Which text or task, cut by which tokenizer: only equal identities are comparable step by step."""
+    """Which text or task, cut by which tokenizer: only equal identities are comparable step by step.
+
+    layout: how training sequences are made of it. 2 for a text whose every document follows an end-of-text token, 1 for
+    one of before that, where the first did not, and for a task.
+    """
 
     name: str
     sha256: Sha256
     tokenizer: str
     tokenizer_sha256: Sha256
+    layout: Annotated[int, Field(ge=1)] = 1
 
 
 class Manifest(Record):

@@ -193,11 +193,7 @@ def restore(
     manifest = _verify(folder, MODEL, OPTIMIZER, STATE)
     _require_same(folder, dict(_saved_config(folder, manifest)), dict(model.config), tuple(DdlConfig.model_fields))
     _require_same(folder, manifest.training, training.model_dump(), _DATA_ORDER_FIELDS)
-    if (manifest.data.sha256, manifest.data.tokenizer_sha256) != (data.sha256, data.tokenizer_sha256):
-        raise DataError(
-            f"{folder} was trained on {_describe(manifest.data)}, got {_describe(data)}; "
-            "resume with the same data and tokenizer"
-        )
+    require_same_data(str(folder), manifest.data, data, remedy="resume with the same data and tokenizer")
     text = read_regular(folder / STATE, limit=_STATE_LIMIT)
     saved = SavedState.from_json(text, error=CheckpointError, where=str(folder / STATE))
     if (saved.best_step is None) is not (manifest.best_validation is None):
@@ -218,6 +214,17 @@ def restore(
         best_step=saved.best_step,
         best_weights=None if saved.best_step is None else folder / BEST,
     )
+
+
+def require_same_data(trained: str, before: DataIdentity, now: DataIdentity, *, remedy: str) -> None:
+    """`DataError`, naming what was `trained`, unless its data are `now` made into the same sequences as `before`."""
+    if (before.sha256, before.tokenizer_sha256) != (now.sha256, now.tokenizer_sha256):
+        raise DataError(f"{trained} was trained on {_describe(before)}, got {_describe(now)}; {remedy}")
+    if before.layout != now.layout:
+        raise DataError(
+            f"{trained} was trained on sequences of {before.name} in layout {before.layout}, and this version of "
+            f"deep-delta-learning makes layout {now.layout}; continue with the version that began it or start a new run"
+        )
 
 
 def checkpoint_bytes(model: nn.Module, training: TrainingConfig) -> int:

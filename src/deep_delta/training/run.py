@@ -18,15 +18,15 @@ import torch
 from deep_delta.data.batches import TrainingData
 from deep_delta.data.opening import open_data
 from deep_delta.data.tokenizer import Tokenizer
-from deep_delta.errors import CheckpointError, ConfigError, DataError, NumericsError
+from deep_delta.errors import CheckpointError, ConfigError, NumericsError
 from deep_delta.evaluation.ranking import rank_runs
 from deep_delta.models.config import DdlConfig
 from deep_delta.models.transformer import DdlTransformer
 from deep_delta.runs.comparison import Origin, Ranking, TrainingComparison
 from deep_delta.runs.layout import BEST, RunFolder, resolve_checkpoint
-from deep_delta.runs.manifest import DataIdentity, read_manifest
+from deep_delta.runs.manifest import read_manifest
 from deep_delta.runs.storage import atomic_write, require_space
-from deep_delta.training.checkpoint import checkpoint_bytes
+from deep_delta.training.checkpoint import checkpoint_bytes, require_same_data
 from deep_delta.training.config import TrainingConfig
 from deep_delta.training.loop import Job, train_variant
 from deep_delta.training.provenance import origin
@@ -95,7 +95,7 @@ def resume(
         tokenizer = Tokenizer.load(folder.path / _TOKENIZER)
         data_spec = before.data_spec if data_spec is None else data_spec
         data = open_data(data_spec, fixed=tokenizer)
-        _require_same_data(before.data, data.identity)
+        require_same_data("the run", before.data, data.identity, remedy="give the same data with --data")
         configs = {run.variant: _config(run.model, folder) for run in before.runs}
         run = _Run(folder, configs, training, data, data_spec, torch.device(device), reporter or Silent())
         if start is None:
@@ -235,11 +235,3 @@ def _variant_of(checkpoint: Path, configs: Mapping[str, DdlConfig], training: Tr
             f"{checkpoint} has {manifest.step} of {training.max_steps} steps; give a larger --train.max-steps"
         )
     return manifest.variant
-
-
-def _require_same_data(before: DataIdentity, now: DataIdentity) -> None:
-    if (before.sha256, before.tokenizer_sha256) != (now.sha256, now.tokenizer_sha256):
-        raise DataError(
-            f"the run was trained on {before.name} ({before.sha256[:12]}), got {now.name} ({now.sha256[:12]}); "
-            "give the same data with --data"
-        )

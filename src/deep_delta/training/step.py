@@ -10,13 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deep_delta.errors import NumericsError
+from deep_delta.data.batches import IGNORED
+from deep_delta.errors import DataError, NumericsError
 from deep_delta.evaluation.language_model import autocast
 from deep_delta.training.config import TrainingConfig
 from deep_delta.training.schedule import learning_rate
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-"""Mean loss (nats) of ids and targets [B, T]."""
+"""Loss (nats) of ids and targets [B, T]: the mean over the targets that are not `IGNORED`."""
 
 Pairs = Iterator[tuple[np.ndarray, np.ndarray]]
 """Batches (ids, targets), [B, T] int64."""
@@ -27,12 +28,12 @@ class StepResult:
     """What a step saw and did."""
 
     loss: float
-    """mean over its batches, nats per token, before the update"""
+    """mean over the targets of all its batches, nats per target, before the update"""
     learning_rate: float
     grad_norm: float
     """before clipping"""
     tokens: int
-    """positions of its batches, which are the training targets; of a task, only some of those are asked for"""
+    """targets trained on: all positions of a text; of a task, the answers that are asked for"""
 
 
 def take_step(
@@ -40,20 +41,29 @@ def take_step(
 ) -> StepResult:
     """Take the step with index `step` (from 0) on the next `accumulation_steps` batches.
 
-    Gradients are averaged over the batches, whose losses weigh alike. Raises `NumericsError`, which names step and
-    batch, when a loss or the gradient is not finite; parameters and moments are then as before.
+    The step is that of one large batch: every target of its batches weighs alike, so a batch weighs by how many it has
+    (targets of `IGNORED` do not count) and one without any is passed over.
+
+    Raises `NumericsError`, which names step and batch, when a loss or the gradient is not finite, and `DataError` when
+    no batch has a target; parameters and moments are then as before.
     """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     device = parameters[0].device
     optimizer.zero_grad(set_to_none=True)
-    losses, tokens = [], 0
-    for _ in range(config.accumulation_steps):
-        ids, targets = next(batches)
+    drawn = [next(batches) for _ in range(config.accumulation_steps)]
+    counts = [int((targets != IGNORED).sum()) for _, targets in drawn]
+    total = sum(counts)
+    if not total:
+        raise DataError(f"nothing to learn at step {step + 1}: its batches have no target; give data with targets")
+    losses = []
+    for (ids, targets), count in zip(drawn, counts, strict=True):
+        if not count:
+            losses.append(torch.zeros((), device=device))
+            continue
         with autocast(device, config.precision):
             loss = loss_of(torch.from_numpy(ids).to(device), torch.from_numpy(targets).to(device))
-        (loss / config.accumulation_steps).backward()
+        (loss * (count / total)).backward()
         losses.append(loss.detach())
-        tokens += targets.size
     norm_on_device = torch.nn.utils.clip_grad_norm_(parameters, config.grad_clip or math.inf)
     *found, norm = torch.stack([*losses, norm_on_device]).tolist()
     _require_finite(found, norm, step)
@@ -61,7 +71,8 @@ def take_step(
     for group in optimizer.param_groups:
         group["lr"] = rate
     optimizer.step()
-    return StepResult(loss=math.fsum(found) / len(found), learning_rate=rate, grad_norm=norm, tokens=tokens)
+    mean = math.fsum(loss * count for loss, count in zip(found, counts, strict=True)) / total
+    return StepResult(loss=mean, learning_rate=rate, grad_norm=norm, tokens=total)
 
 
 def _require_finite(losses: list[float], norm: float, step: int) -> None:

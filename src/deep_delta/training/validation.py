@@ -31,8 +31,8 @@ class Validation:
         held_out = data.held_out(
             batch_size=training.batch_size, seq_len=training.seq_len, seed=training.seed, limit=training.eval_batches
         )
-        sizes = held_out.token_bytes
-        text = () if sizes is None else [Batch.of_tokens(ids, targets, sizes) for ids, targets in held_out.batches]
+        sizes = held_out.num_bytes
+        text = () if sizes is None else [Batch(*pair, size) for pair, size in zip(held_out.batches, sizes, strict=True)]
         return cls(held_out, text, training)
 
     def measure(self, model: DdlTransformer, step: int) -> Evaluation:
@@ -43,7 +43,7 @@ class Validation:
         Raises `NumericsError` when a loss or a spectral measure is not finite.
         """
         spectra = snapshot(model, self.held_out.probe, precision=self.training.precision)
-        if self.held_out.token_bytes is None:
+        if self.held_out.num_bytes is None:
             return self._measure_task(model, step).model_copy(update={"spectra": spectra})
         if not self.text:
             return Evaluation(

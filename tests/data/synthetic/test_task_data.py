@@ -67,7 +67,7 @@ def test_what_is_held_out_is_the_same_for_every_training_seed_and_never_trained_
     one, other = (data.held_out(batch_size=8, seq_len=40, seed=seed, limit=3) for seed in (0, 1))
     assert all(same(left, right) for left, right in zip(one.batches, other.batches, strict=True))
     assert (len(one.batches), list(one.by_length), one.lengths) == (3, [40, 64], "40")
-    assert one.token_bytes is None
+    assert one.num_bytes is None
     assert one.probe.shape == (8, 40)
     seen = {row.tobytes() for index in range(50) for row in data.training_batches(
         batch_size=8, seq_len=40, seed=0).batch(index)[0]}  # fmt: skip

@@ -88,7 +88,7 @@ class TaskData:
         return HeldOut(
             batches=First(validation, limit),
             probe=probe.batch(0)[0],
-            token_bytes=None,
+            num_bytes=None,
             lengths=str(lengths),
             by_length={length: First(self.test_batches(length, batch_size), limit) for length in marks},
         )
