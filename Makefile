@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 # Another index for torch alone, for a smaller build of it or another CUDA: make demo TORCH_INDEX=URL
 TORCH_INDEX :=
 
-.PHONY: demo test test-slow check clean
+.PHONY: demo test test-slow test-processors check clean
 
 demo: $(VENV)/installed
 	$(BIN)/ddl demo
@@ -17,6 +17,10 @@ test: $(VENV)/test-installed
 
 test-slow: $(VENV)/test-installed
 	$(BIN)/python -m pytest --numprocesses 2 -m slow
+
+# As lesser processors would run the tests; with SHORT=1 a part of that, in minutes.
+test-processors: $(VENV)/test-installed
+	$(BIN)/python .ci/processors.py $(if $(SHORT),--short)
 
 check: $(VENV)/dev-installed
 	$(BIN)/ruff check .
