@@ -12,11 +12,14 @@ TORCH_INDEX :=
 demo: $(VENV)/installed
 	$(BIN)/ddl demo
 
+# One thread for each of two processes. Measuring coverage, with COVERAGE=1, takes half as long again.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+
 test: $(VENV)/test-installed
-	$(BIN)/python -m pytest --numprocesses 2 --cov --cov-report=term:skip-covered
+	$(PYTEST) --durations=15 $(if $(COVERAGE),--cov --cov-report=term:skip-covered)
 
 test-slow: $(VENV)/test-installed
-	$(BIN)/python -m pytest --numprocesses 2 -m slow
+	$(PYTEST) -m slow
 
 # As lesser processors would run the tests; with SHORT=1 a part of that, in minutes.
 test-processors: $(VENV)/test-installed
