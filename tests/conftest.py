@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
 import torch
 
-torch.set_num_threads(1)  # small tensors; the suite runs one process a core
+torch.set_num_threads(int(os.environ.get("TEST_THREADS", "1")))  # small tensors; the suite runs one process a core
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import os
 import re
 import subprocess
 import sys
@@ -52,8 +53,10 @@ def test_commands_run_one_after_the_other(page: Path, tmp_path: Path) -> None:
     commands = [command for command in commands if command.startswith("ddl ")]
     assert commands
     ddl = Path(sys.executable).parent / "ddl"
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}  # the suite runs one process a core
     for command in commands:
-        subprocess.run(command.replace("ddl", str(ddl), 1), shell=True, check=True, timeout=300, cwd=tmp_path)
+        command = command.replace("ddl", str(ddl), 1)
+        subprocess.run(command, shell=True, check=True, timeout=300, cwd=tmp_path, env=environment)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

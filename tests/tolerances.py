@@ -1,9 +1,20 @@
-"""The one table of tolerances for backends against their references: max|a − b| / max|b|, by dtype and backend."""
+"""The one table of tolerances for backends against their references, by dtype and backend.
+
+Errors are max|a − b| / max|b|; for a network's gradients, by the rule in `deep_delta.benchmarks.correctness`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
+
+from deep_delta.benchmarks.correctness import judge_gradients, relative_error
+
+__all__ = ["TOLERANCE", "assert_gradients_close", "relative_error"]
+
+Gradients = Mapping[str, Tensor]
 
 TOLERANCE: dict[tuple[torch.dtype, str], float] = {
     (torch.float64, "reference"): 1e-13,
@@ -36,12 +47,7 @@ TOLERANCE: dict[tuple[torch.dtype, str], float] = {
 }
 
 
-def relative_error(actual: Tensor, expected: Tensor, least: float = 0.0) -> float:
-    """max|a − b| / max(max|b|, least), in fp64; not a number where either is not finite."""
-    actual, expected = actual.double(), expected.double()
-    if actual.shape != expected.shape:
-        raise AssertionError(f"shapes differ: {tuple(actual.shape)} and {tuple(expected.shape)}")
-    if expected.numel() == 0:
-        return 0.0
-    scale = expected.abs().max().clamp_min(least)
-    return ((actual - expected).abs().max() / torch.where(scale > 0, scale, 1.0)).item()
+def assert_gradients_close(found: Gradients, expected: Gradients, tolerance: float) -> None:
+    """By the rule of the benchmarks: a bias is judged on the scale of its layer's weight."""
+    judged = judge_gradients(found, expected, tolerance)
+    assert judged.is_right, judged

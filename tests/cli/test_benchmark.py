@@ -93,13 +93,15 @@ def test_a_planted_slowdown_exits_1_and_is_named(gate, ddl, planted, saved):
     assert ddl("benchmark", "--suite", "operator", "--baseline", saved, "--tolerance", "0.6")[0] == 0
 
 
-def test_a_planted_wrong_result_exits_1_is_named_and_saves_nothing(ddl, planted, saved):
+def test_a_planted_wrong_result_exits_1_is_named_and_keeps_the_rows_that_are_right(ddl, planted, saved):
     planted.error = 1e-2
     code, out, err = ddl("benchmark", "--suite", "operator", "--baseline", saved, "--save", "after.json")
     assert code == 1
     assert err.startswith("ddl: error: operator/delta_update/planted/fp32/B1T4D4V2: wrong: the output is off by ")
     assert "reference" in out
-    assert not (saved.parent / "after.json").exists()
+    after = json.loads((saved.parent / "after.json").read_text())
+    assert [row["name"].split("/")[2] for row in after["rows"]] == ["reference"] * 2
+    assert [(one["name"].split("/")[2], one["kind"]) for one in after["unmeasured"]] == [("planted", "wrong")]
 
 
 def test_a_row_that_disappeared_exits_1_and_is_named(ddl, planted, saved, monkeypatch):

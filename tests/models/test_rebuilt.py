@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from deep_delta import DdlTransformer, variant_config
-from tests.tolerances import relative_error
+from tests.tolerances import assert_gradients_close
 
 SIZES = {"d_model": 32, "num_layers": 3, "num_heads": 4, "vocab_size": 50, "max_seq_len": 16}
 MODELS = [
@@ -44,9 +44,7 @@ def test_gradients_equal_those_of_stored_states(
 ) -> None:
     monkeypatch.setenv("DEEP_DELTA_BACKEND", backend)
     stored, rebuilt = (gradients(slug, fields, storage) for storage in ("stored", "rebuilt"))
-    largest = max(gradient.abs().max().item() for gradient in stored.values())
-    for name, gradient in stored.items():
-        assert relative_error(rebuilt[name], gradient, least=0.01 * largest) < 2e-5, name
+    assert_gradients_close(rebuilt, stored, 2e-5)
 
 
 @pytest.mark.parametrize("slug", ["baseline", "ddl", "ddl-ec", "ddl-cc-ec"])
@@ -54,15 +52,12 @@ def test_the_models_own_operators_equal_plain_operations(slug: str, monkeypatch:
     fast = gradients(slug, {}, "stored")
     monkeypatch.setenv("DEEP_DELTA_BACKEND", "reference")
     plain = gradients(slug, {}, "stored")
-    largest = max(gradient.abs().max().item() for gradient in plain.values())
-    for name, gradient in plain.items():
-        assert relative_error(fast[name], gradient, least=0.01 * largest) < 5e-5, name
+    assert_gradients_close(fast, plain, 5e-5)
 
 
 def test_a_compiled_model_rebuilds_too() -> None:
     eager, compiled = (gradients("ddl-cc", {}, "rebuilt", compiled=compiled) for compiled in (False, True))
-    for name, gradient in eager.items():
-        assert relative_error(compiled[name], gradient, least=1e-3) < 1e-4, name
+    assert_gradients_close(compiled, eager, 1e-4)
 
 
 def test_one_state_is_kept_however_deep_the_model() -> None:

@@ -6,6 +6,7 @@ of triton_cases.py run in one of their own. With a GPU the same cases run on it.
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import os
 import subprocess
@@ -80,7 +81,8 @@ def check_resources(dtype: torch.dtype, width: int, channels: int) -> None:
         launches += resources.stream_step_launches(dtype, width, channels, 4)
     for launch in launches:
         found = resources.measure(launch)
-        assert found.stack == 0, f"{launch.kernel.__name__} spills: {found}"
+        version = importlib.metadata.version("triton")
+        assert found.stack == 0, f"{launch.kernel.__name__} spills with Triton {version}: {found}"
 
 
 @needs_the_compiler

@@ -64,7 +64,7 @@ def test_the_update_and_every_gradient_500_times(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_a_state_too_wide_for_registers(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(UPDATE, "_TILE", 64)
-    check_updates(range(20, 40), dtype, most_tokens=1)
+    check_updates(range(20, 40 if dtype is torch.float32 else 28), dtype, most_tokens=1)
 
 
 @pytest.mark.parametrize("normalize", [True, False])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -26,6 +26,8 @@ class Workload:
     """what gradients are taken of; none where there is only a forward phase"""
     oracle: Callable[[], Workload] | None = None
     """the same in fp64, by the definition"""
+    reference: Callable[[], Workload] | None = None
+    """the same in the workload's own precision, by the definition"""
     parameters: tuple[Tensor, ...] = ()
     """those of the leaves that a model holds anyway"""
     step: Callable[[], None] | None = None
@@ -132,15 +134,12 @@ class Setting:
 def op_workload(run: Op, definition: Op, tensors: Mapping[str, Tensor]) -> Workload:
     """A function of tensors, all of which get gradients, and its definition, which runs on the same numbers in fp64."""
 
-    def of(op: Op, given: Mapping[str, Tensor], oracle: Callable[[], Workload] | None = None) -> Workload:
-        leaves = {name: tensor.requires_grad_() for name, tensor in given.items()}
-        return Workload(lambda: outputs(op(**leaves)), leaves, oracle)
+    def of(op: Op, *, exact: bool = False) -> Workload:
+        given = {name: tensor.detach() for name, tensor in tensors.items()}
+        leaves = {name: (tensor.double() if exact else tensor).requires_grad_() for name, tensor in given.items()}
+        return Workload(lambda: outputs(op(**leaves)), leaves)
 
-    return of(
-        run,
-        {name: tensor.detach() for name, tensor in tensors.items()},
-        lambda: of(definition, {name: tensor.detach().double() for name, tensor in tensors.items()}),
-    )
+    return replace(of(run), oracle=lambda: of(definition, exact=True), reference=lambda: of(definition))
 
 
 def module_workload(
@@ -163,7 +162,10 @@ def module_workload(
     parameters = dict(module.named_parameters())
     call = run if run is not None else lambda module, **given: module(**given)
 
-    def forward() -> Outputs:
+    by = call if definition is None else definition
+    leaves = _gradient_of(parameters, inputs)
+
+    def forward(call: Callable[..., Any] = call) -> Outputs:
         with torch.autocast(next(iter(inputs.values())).device.type, autocast, enabled=autocast is not None):
             return outputs(call(module, **inputs))
 
@@ -173,13 +175,13 @@ def module_workload(
             name: _leaf(tensor.detach().double() if tensor.is_floating_point() else tensor)
             for name, tensor in tensors.items()
         }
-        by = call if definition is None else definition
         return Workload(lambda: outputs(by(exact, **given)), _gradient_of(dict(exact.named_parameters()), given))
 
     return Workload(
         torch.compile(forward, dynamic=False) if compiled else forward,
-        _gradient_of(parameters, inputs),
+        leaves,
         oracle,
+        reference=lambda: Workload(lambda: forward(by), leaves),
         parameters=tuple(parameters.values()),
         step=None if make_step is None else make_step(),
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import importlib.metadata
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,7 +16,7 @@ import torch
 
 from deep_delta.benchmarks.case import Case, Group, Plan, Setting, Workload
 from deep_delta.benchmarks.ceilings import measure_ceilings
-from deep_delta.benchmarks.correctness import gradients, largest_error, upstream_of
+from deep_delta.benchmarks.correctness import Judgement, gradients, judge_case, upstream_of
 from deep_delta.benchmarks.fits import crossings, growths
 from deep_delta.benchmarks.load import LoadMeter
 from deep_delta.benchmarks.machine import capabilities, waiter
@@ -99,39 +98,37 @@ class Runner:
 
     def _group(self, group: Group) -> tuple[list[BenchmarkRow], list[Unmeasured]]:
         missing: list[Unmeasured] = []
-        ready: dict[str, tuple[Case, Workload, float]] = {}
+        ready: dict[str, tuple[Case, Workload, Judgement]] = {}
         for case in group.cases:
             if reason := case.unavailable(self.setting.device):
                 missing.append(Unmeasured(name=case.name, reason=reason, kind="skipped"))
                 continue
-            error, reason = self._check(case)
-            if reason:
-                missing.append(Unmeasured(name=case.name, reason=reason, kind="wrong"))
+            judged = self._check(case)
+            if isinstance(judged, str):
+                missing.append(Unmeasured(name=case.name, reason=judged, kind="wrong"))
                 continue
-            ready[case.name] = case, case.build(self.setting.device), error
+            ready[case.name] = case, case.build(self.setting.device), judged
         rows: list[BenchmarkRow] = []
         for phase in dict.fromkeys(phase for case, _, _ in ready.values() for phase in case.phases):
             runs = {name: _runner(each[1], phase) for name, each in ready.items() if phase in each[0].phases}
             reference = group.relative_to if group.relative_to in runs else None
             times, problem = self._quietly(lambda runs=runs, reference=reference: self._time(runs, reference))  # type: ignore[misc]
             for name, run in runs.items():
-                case, workload, error = ready[name]
+                case, workload, judged = ready[name]
                 if times is None:
                     missing.append(Unmeasured(name=case.row(phase), reason=str(problem), kind="loaded"))
                     continue
-                row = self._row(case, phase, times[name], error, reference, loaded=problem is not None)
+                row = self._row(case, phase, times[name], judged, reference, loaded=problem is not None)
                 rows.append(self._with_memory(row, workload, run) if times[name].median < _SLOW else row)
         return rows, missing
 
-    def _check(self, case: Case) -> tuple[float, str | None]:
-        """The case's largest error, and what is wrong with it."""
+    def _check(self, case: Case) -> Judgement | str:
+        """How far the case is from right; where that is too far, or it fails, what is wrong with it."""
         try:
-            error, where = largest_error((case.build_checked or case.build)(self.setting.device))
+            judged = judge_case(case, self.setting.device)
         except RuntimeError as problem:
-            return math.inf, f"wrong: it fails with {type(problem).__name__}: {str(problem).strip().splitlines()[0]}"
-        if error > case.tolerance:
-            return error, f"wrong: the {where} is off by {error:.1e} of its size, {case.tolerance:g} is allowed"
-        return error, None
+            return f"wrong: it fails with {type(problem).__name__}: {str(problem).strip().splitlines()[0]}"
+        return judged if judged.is_right else f"wrong: {judged}"
 
     def _time(self, runs: Mapping[str, Callable[[], None]], reference: str | None) -> dict[str, StepTime]:
         gc.collect()
@@ -166,7 +163,7 @@ class Runner:
         return None, problem
 
     def _row(
-        self, case: Case, phase: Phase, times: StepTime, error: float, reference: str | None, *, loaded: bool
+        self, case: Case, phase: Phase, times: StepTime, judged: Judgement, reference: str | None, *, loaded: bool
     ) -> BenchmarkRow:
         return BenchmarkRow(
             name=case.row(phase),
@@ -175,8 +172,8 @@ class Runner:
             precision=case.precision,
             seconds=times,
             relative_to=None if reference is None else f"{reference}/{phase}",
-            error=error,
-            tolerance=case.tolerance,
+            error=judged.error,
+            tolerance=judged.allowed,
             tokens=case.tokens,
             flops=case.counted.flops_of(phase),
             bytes_moved=case.counted.bytes_of(phase),

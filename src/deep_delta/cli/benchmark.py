@@ -67,16 +67,16 @@ def run(arguments: Sequence[str]) -> None:
     if options.only is not None:
         plan = select(plan, options.only)
     found = _measure(plan, setting, options)
+    if options.save and found.rows:
+        atomic_write(Path(options.save), found.to_json())
     show_benchmark(found)
     wrong = [f"{one.name}: {one.reason}" for one in found.unmeasured if one.kind == "wrong"]
     if wrong:
         more = f" (and {len(wrong) - 1} more above)" if len(wrong) > 1 else ""
-        raise GateError(f"{wrong[0]}{more}; a wrong row is not timed, and nothing was saved")
+        raise GateError(f"{wrong[0]}{more}; a wrong row is not timed")
     refused = [one for one in found.unmeasured if one.kind == "loaded"]
     if refused and not found.rows:
         raise GateError(f"nothing was measured: {refused[0].reason}; wait until the machine is quiet, or --allow-load")
-    if options.save:
-        atomic_write(Path(options.save), found.to_json())
     if before is not None:
         _gate(judge(found, before, tolerance=options.tolerance, kinds=kinds, covers=_covers(options, suites, plan)))
 

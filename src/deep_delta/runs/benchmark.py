@@ -65,9 +65,9 @@ class BenchmarkRow(Record):
     relative_to: str | None
     """the row of the same interleaved group that `seconds.relative` divides by"""
     error: float
-    """largest relative error of the checked outputs and gradients against fp64"""
+    """relative error, against fp64, of the checked output or gradient that came closest to its bound"""
     tolerance: float
-    """what `error` had to stay under"""
+    """that bound"""
     tokens: int | None = None
     """of one run"""
     flops: int | None = None
