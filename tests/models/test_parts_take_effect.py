@@ -7,6 +7,7 @@ for them it is told what was attached.
 
 from __future__ import annotations
 
+import importlib
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -408,6 +409,33 @@ def test_linear_layers_quantised_by_torch_are_called(name: str) -> None:
         with torch.no_grad():
             assert relative_error(model(IDS), plain_model.logits(model, IDS)) < 2e-2  # activations are rounded anew
             assert not torch.equal(model(IDS), build(name)(IDS))
+
+
+@pytest.fixture(scope="module")
+def torchao() -> Any:
+    """Its import may warn about what is missing on this machine."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return importlib.import_module("torchao.quantization")
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_weights_quantised_by_torchao_are_used_as_they_are(name: str, torchao: Any) -> None:
+    """Linear layers stay in their places, and their weights become tensors of another kind."""
+    model = build(name)
+    before = model(IDS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torchao.quantize_(model, torchao.Int8WeightOnlyConfig())
+    with torch.no_grad():
+        plain = plain_model.logits(model, IDS)
+        assert relative_error(model(IDS), plain) < 1e-5
+        cache = model.new_cache(2)
+        decoded = torch.cat([model(piece, cache=cache) for piece in IDS.split([3, 1, 4], 1)], 1)
+        assert relative_error(decoded, plain) < 1e-5
+        loss = F.cross_entropy(plain.flatten(0, 1), IDS.flatten())
+        assert relative_error(model(IDS, IDS), loss) < 1e-5
+        assert relative_error(plain, before) > 1e-3
 
 
 def test_what_cannot_take_effect_is_refused_by_name() -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -47,14 +46,19 @@ Flow = tuple[Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None]
 Flat, so that whoever wraps a block (checkpointing, sharding) sees every tensor."""
 
 
-@dataclass(frozen=True)
 class Place:
     """What a sublayer gets beside the flow: how its block reads the state, the positions of its tokens (for attention),
-    and what this place in the model carries while decoding. No tuple: wrappers leave it as it is."""
+    and what this place in the model carries while decoding.
 
-    compress: nn.Module | None = None
-    rotary: RotaryTable | None = None
-    cache: LayerCache | None = None
+    Neither a tuple nor a dataclass: wrappers leave it as it is.
+    """
+
+    __slots__ = ("cache", "compress", "rotary")
+
+    def __init__(
+        self, compress: nn.Module | None = None, rotary: RotaryTable | None = None, cache: LayerCache | None = None
+    ) -> None:
+        self.compress, self.rotary, self.cache = compress, rotary, cache
 
 
 class Sublayer(nn.Module):

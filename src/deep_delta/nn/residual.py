@@ -10,7 +10,6 @@ being entered, a block can be sharded as a unit, and the boundary runs as one op
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -55,16 +54,17 @@ class Reading(NamedTuple):
     value: Tensor | None = None
 
 
-@dataclass(frozen=True)
 class Boundary:
     """Where the next sublayer, or the output layer, reads: the compressor, the norm, and what decoding carries there.
 
-    `compress` is None for streams that read by weights of their own. No tuple: wrappers leave it as it is.
+    `compress` is None for streams that read by weights of their own. Neither a tuple nor a dataclass: wrappers leave
+    it as it is.
     """
 
-    compress: nn.Module | None
-    norm: nn.Module
-    cache: BoundaryCache | None = None
+    __slots__ = ("cache", "compress", "norm")
+
+    def __init__(self, compress: nn.Module | None, norm: nn.Module, cache: BoundaryCache | None = None) -> None:
+        self.compress, self.norm, self.cache = compress, norm, cache
 
 
 class ResidualStream(nn.Module):

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
 
-@dataclass(frozen=True)
 class RotaryTable:
     """cos and sin of position × frequency, each [T, R/2] for R rotated features; [B, T, R/2] where rows differ.
 
-    Not a tuple: wrappers that cast the tensors of a module's inputs (FSDP2's mixed precision) leave these in fp32.
+    Neither a tuple nor a dataclass, whose tensors wrappers would cast (FSDP2's mixed precision): these stay in fp32.
     """
 
-    cos: Tensor
-    sin: Tensor
+    __slots__ = ("cos", "sin")
+
+    def __init__(self, cos: Tensor, sin: Tensor) -> None:
+        self.cos, self.sin = cos, sin
 
 
 def rotary_table(start: int | Tensor, length: int, rotary_dim: int, theta: float, device: torch.device) -> RotaryTable:
