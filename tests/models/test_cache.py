@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import io
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from deep_delta import DdlConfig, DdlTransformer, DeltaNet, variant_config
 from deep_delta.errors import ConfigError
@@ -176,16 +178,75 @@ def test_a_cache_survives_a_file(name: str) -> None:
     assert torch.equal(go_on(model, restored, IDS[:, 6:]), go_on(model, cache, IDS[:, 6:]))
 
 
-def test_weights_that_change_while_a_text_is_decoded_count_from_then_on() -> None:
-    model, cache = start("ddl-ec")
+def double_in_place(model: DdlTransformer, part: nn.Module, name: str) -> None:
+    getattr(part, name).mul_(2)
+
+
+def double_data(model: DdlTransformer, part: nn.Module, name: str) -> None:
+    getattr(part, name).data = getattr(part, name).data * 2
+
+
+def assign(model: DdlTransformer, part: nn.Module, name: str) -> None:
+    setattr(part, name, nn.Parameter(getattr(part, name) * 2))
+
+
+def load(model: DdlTransformer, part: nn.Module, name: str) -> None:
+    model.load_state_dict({name: one * 1.5 for name, one in model.state_dict().items()})
+
+
+def load_by_assignment(model: DdlTransformer, part: nn.Module, name: str) -> None:
+    model.load_state_dict({name: one * 1.5 for name, one in model.state_dict().items()}, assign=True)
+
+
+def hook(model: DdlTransformer, part: nn.Module, name: str) -> None:
+    part.register_forward_hook(lambda module, inputs, out: out * 2)
+
+
+def patch(model: DdlTransformer, part: nn.Module, name: str) -> None:
+    forward = part.forward
+    part.forward = lambda *args: forward(*args) * 2
+
+
+def parametrise(model: DdlTransformer, part: nn.Module, name: str) -> None:
+    parametrize.register_parametrization(part, name, nn.ReLU())
+
+
+@pytest.mark.parametrize(
+    "change", [double_in_place, double_data, assign, load, load_by_assignment, hook, patch, parametrise]
+)
+@pytest.mark.parametrize(
+    ("slug", "part", "name"),
+    [
+        ("ddl-ec", "blocks.0.compress", "kernel"),
+        ("ddl-cc", "blocks.1.compress", "weight"),
+        ("ddl-cc", "readout", "weight"),
+        ("ddl-cc", "blocks.1.mlp.norm", "weight"),
+        ("ddl", "blocks.0.mlp.stream.gate.out", "weight"),
+        ("ddl", "blocks.0.mlp.stream.value.proj", "weight"),
+    ],
+)
+def test_what_changes_while_a_text_is_decoded_counts_from_then_on(
+    slug: str, part: str, name: str, change: Callable[[DdlTransformer, nn.Module, str], None]
+) -> None:
+    torch.manual_seed(0)
+    model = DdlTransformer(variant_config(slug, **SIZES))
+    cache = model.new_cache(4)
     with torch.no_grad():
-        for change in range(3):
-            before = model(IDS[:, 6:7], cache=copy.copy(cache))
-            kernel = model.blocks[0].compress.kernel
-            if change == 0:
-                kernel.mul_(2)
-            elif change == 1:
-                model.blocks[0].compress.kernel = torch.nn.Parameter(kernel * 2)
-            else:
-                model.load_state_dict({name: one * 1.5 for name, one in model.state_dict().items()})
-            assert not torch.equal(model(IDS[:, 6:7], cache=copy.copy(cache)), before)
+        model(IDS[:, :6], cache=cache)
+        model(IDS[:, 6:7], cache=cache)
+        cache = copy.copy(cache)
+        before = model(IDS[:, 7:8], cache=copy.copy(cache))
+        fresh = copy.deepcopy(cache)
+        change(model, model.get_submodule(part), name)
+        found = model(IDS[:, 7:8], cache=copy.copy(cache))
+        assert not torch.equal(found, before)
+        assert torch.equal(found, model(IDS[:, 7:8], cache=fresh))
+
+
+def test_a_copy_of_a_cache_that_shares_nothing_has_no_part_of_the_model() -> None:
+    model, cache = start("ddl-ec")
+    model.is_no_part_of_it = torch.zeros(10**6)
+    model.blocks[0].compress.is_no_part_of_it = torch.zeros(10**6)
+    file = io.BytesIO()
+    torch.save(copy.deepcopy(cache), file)
+    assert file.tell() < 10**6

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
@@ -34,8 +33,9 @@ class LayerCache:
         return self.mixer
 
     def __copy__(self) -> LayerCache:
-        made = LayerCache()
-        made.mixer, made.reads = copy.copy(self.mixer), (copy.copy(self.reads[0]), copy.copy(self.reads[1]))
+        made, (first, second) = LayerCache.__new__(LayerCache), self.reads
+        made.mixer = None if self.mixer is None else self.mixer.__copy__()
+        made.reads = (first.__copy__(), second.__copy__())
         return made
 
     @classmethod
@@ -86,10 +86,10 @@ class DecodeCache:
         return [self.position - fewer for fewer in self.behind or (0,) * self.batch_size]
 
     def __copy__(self) -> Self:
-        made = type(self)(self.batch_size, 0, self.limit)
-        made.position, made.behind = self.position, self.behind
-        made.layers = [copy.copy(layer) for layer in self.layers]
-        made.expand, made.output = copy.copy(self.expand), copy.copy(self.output)
+        made = type(self).__new__(type(self))
+        made.__dict__.update(self.__dict__)
+        made.layers = [layer.__copy__() for layer in self.layers]
+        made.expand, made.output = self.expand.__copy__(), self.output.__copy__()
         return made
 
     def become(self, other: DecodeCache) -> None:

@@ -4,11 +4,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from deep_delta.nn.parts import ours, start_with
+from deep_delta.nn.branches import Heads
+from deep_delta.nn.parts import Watch, ours, start_with
 from deep_delta.nn.short_conv import RowState
 from deep_delta.ops.plain import without_autocast
 from deep_delta.ops.stream_step.reference import read_on, read_state
@@ -19,17 +22,30 @@ class BoundaryCache(RowState):
     [B, S − 1, D].
     """
 
-    _read: tuple[tuple[int, ...], Tensor | None] | None = None
+    kept: Kept | None = None
+    """What a fused boundary took of its parts, while a text is decoded."""
 
-    def read_weight(self, compress: Compressor) -> Tensor | None:
-        """The compressor's weight, put together again only when its parameters have changed."""
-        parameters = [one for one in compress._parameters.values() if one is not None]
-        if torch.is_grad_enabled() or torch.compiler.is_compiling() or any(one.is_inference() for one in parameters):
-            return compress.read_weight()
-        made_of = tuple(number for one in parameters for number in (id(one), one._version, one.data_ptr()))
-        if self._read is None or self._read[0] != made_of:
-            self._read = made_of, compress.read_weight()
-        return self._read[1]
+    def __getstate__(self) -> dict[str, object]:
+        """Without the model's own parts: a copy that shares nothing, or a file, takes them anew."""
+        return {name: one for name, one in self.__dict__.items() if name != "kept"}
+
+
+class Kept:
+    """Weights that were taken of parts, as long as a `Watch` holds and none of `numbers` was changed in place."""
+
+    def __init__(self, weights: tuple[Tensor | None, Heads], watch: Watch, numbers: Sequence[Tensor]) -> None:
+        self.weights, self._watch = weights, watch
+        self._numbers = [(one, one._version, one.data_ptr()) for one in numbers]
+
+    def of(self, *roots: nn.Module) -> tuple[Tensor | None, Heads] | None:
+        """The weights, if they are of these parts and still theirs."""
+        for one, root in zip(self._watch.roots, roots, strict=True):
+            if one is not root:
+                return None
+        for number, version, address in self._numbers:
+            if number._version != version or number.data_ptr() != address:
+                return None
+        return self.weights if self._watch.holds() else None
 
 
 class Compressor(nn.Module):

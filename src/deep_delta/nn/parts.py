@@ -14,10 +14,10 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.module import _has_any_global_hook
+from torch.nn.modules import module as every_module
 
 from deep_delta.errors import ConfigError
-from deep_delta.ops.tracing import ORDINARY
+from deep_delta.ops.tracing import ORDINARY, ordinary
 
 Kind = TypeVar("Kind", bound=type[nn.Module])
 
@@ -40,11 +40,46 @@ def untouched(part: nn.Module) -> bool:
     kind = type(part)
     if kind not in _FORWARD or kind.forward is not _FORWARD[kind]:
         return False
-    if "forward" in part.__dict__ or part._compiled_call_impl is not None or _has_any_global_hook():
+    if "forward" in part.__dict__ or part._compiled_call_impl is not None:
         return False
     if part._forward_hooks or part._forward_pre_hooks or part._backward_hooks or part._backward_pre_hooks:
         return False
-    return all(one is None or (type(one) in ORDINARY and not one.is_meta) for one in part._parameters.values())
+    return ordinary(*part._parameters.values()) and not every_module._has_any_global_hook()
+
+
+class Watch:
+    """Whether some modules and all in them are still as they were: nothing replaced, exchanged or attached.
+
+    Asking costs a fraction of asking each for itself (`untouched`), which matters where a token takes a millisecond. It
+    says no more than that nothing has changed, and holds on to the modules.
+    """
+
+    def __init__(self, *roots: nn.Module) -> None:
+        modules = [module for root in roots for module in root.modules()]
+        self.roots = roots
+        self._hooks = (
+            every_module._global_forward_hooks,
+            every_module._global_forward_pre_hooks,
+            every_module._global_backward_hooks,
+            every_module._global_backward_pre_hooks,
+            *(hooks for one in modules for hooks in (one._forward_hooks, one._forward_pre_hooks)),
+            *(hooks for one in modules for hooks in (one._backward_hooks, one._backward_pre_hooks)),
+        )
+        owners = [owner for one in modules for owner in (one._modules, one._parameters)]
+        self._held = tuple((owner, name, one) for owner in owners for name, one in owner.items())
+        self._kinds = tuple((one, type(one), one.__dict__, len(one.__dict__)) for one in modules)
+        self._forwards = tuple((kind, kind.forward) for kind in {type(one) for one in modules})
+
+    def holds(self) -> bool:
+        if any(self._hooks):
+            return False
+        for owner, name, one in self._held:
+            if owner.get(name) is not one:
+                return False
+        for module, kind, attributes, size in self._kinds:
+            if type(module) is not kind or len(attributes) != size:
+                return False
+        return all(kind.forward is forward for kind, forward in self._forwards)
 
 
 @torch.no_grad()

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from deep_delta.errors import ConfigError
 from deep_delta.nn.branches import GateHead, Heads, ValueHead
-from deep_delta.nn.compress import BoundaryCache, Compressor
+from deep_delta.nn.compress import BoundaryCache, Compressor, Kept
 from deep_delta.nn.norm import RMSNorm
-from deep_delta.nn.parts import call, untouched
+from deep_delta.nn.parts import Watch, call, untouched
 from deep_delta.ops import delta_update, normalize_direction
 from deep_delta.ops.stream_step import continue_step, stream_step
 
@@ -124,32 +124,41 @@ class FusedStream(ResidualStream):
     def step(self, state_BTVD: Tensor, rewrite: Rewrite | None, boundary: Boundary) -> tuple[Tensor, Reading]:
         if rewrite is not None and rewrite.carry is not None:
             _check_carried(state_BTVD, rewrite.carry)
-        compress, norm, cache = boundary.compress, boundary.norm, boundary.cache
-        if rewrite is None or not self._fuses(compress, norm):
+        weights = None if rewrite is None else self._weights(boundary)
+        if rewrite is None or weights is None:
             return super().step(state_BTVD, rewrite, boundary)
-        assert isinstance(compress, Compressor)
+        (read_SVD, heads), norm, cache = weights, boundary.norm, boundary.cache
         assert isinstance(norm, RMSNorm)
         direction, value, beta, carry = rewrite
-        read_SVD = compress.read_weight() if cache is None else cache.read_weight(compress)
         options: dict[str, Any] = {"erase": self.erase, "eps": self.eps, "norm_eps": norm.eps}
         if cache is not None and read_SVD is not None and len(read_SVD) > 1:
             out, cache.tensor = continue_step(
-                state_BTVD, direction, value, beta, read_SVD, norm.weight, *self.heads(), cache.tensor, **options
+                state_BTVD, direction, value, beta, read_SVD, norm.weight, *heads, cache.tensor, **options
             )
         else:
             keep = not self.rebuild
             out = stream_step(
-                state_BTVD, direction, value, beta, read_SVD, norm.weight, *self.heads(),
-                carry=carry, keep=keep, **options,
-            )  # fmt: skip
+                state_BTVD, direction, value, beta, read_SVD, norm.weight, *heads, carry=carry, keep=keep, **options
+            )
         return out.state, Reading(out.x, out.c, out.scores, out.gates, out.carry)
 
-    def _fuses(self, compress: nn.Module | None, norm: nn.Module) -> bool:
-        """Whether the operator computes just what these modules would."""
-        kind = type(self)
-        if kind not in _FUSED or "write" in self.__dict__ or type(norm) is not RMSNorm:
-            return False
-        return isinstance(compress, Compressor) and untouched(compress) and untouched(norm)
+    def _weights(self, boundary: Boundary) -> tuple[Tensor | None, Heads] | None:
+        """The weights of an operator that computes just what the parts would; None where those have to be called."""
+        cache, compress, norm = boundary.cache, boundary.compress, boundary.norm
+        if type(self) not in _FUSED or "write" in self.__dict__ or not isinstance(compress, Compressor):
+            return None
+        if cache is not None and not torch.is_grad_enabled() and cache.kept is not None:
+            if (kept := cache.kept.of(self, compress, norm)) is not None:
+                return kept
+            cache.kept = None
+        if type(norm) is not RMSNorm or not untouched(norm) or not untouched(compress):
+            return None
+        weights = compress.read_weight(), self.heads()
+        if cache is not None and not torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            numbers = list(compress.parameters())
+            if not any(one.is_inference() for one in numbers):
+                cache.kept = Kept(weights, Watch(self, compress, norm), numbers)
+        return weights
 
     def _written(self, state_BTVD: Tensor, rewrite: Rewrite) -> tuple[Tensor, Tensor | None]:
         if not self.rebuild and rewrite.carry is None:

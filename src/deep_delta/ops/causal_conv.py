@@ -20,7 +20,7 @@ def causal_conv(x: Tensor, weight: Tensor) -> Tensor:
 
     weight is [S, V, D]. On a CPU with a compiler it is one pass each way.
     """
-    if wants_plain(x, weight) or native.unavailable(x, weight):
+    if wants_plain() or native.unavailable(x, weight):
         return plain(x, weight)
     return run_function(_CausalConv, x, weight)
 
@@ -68,7 +68,7 @@ class _CausalConv(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         grad_x = x.new_empty(x.shape)
         grad_weight = torch.zeros(
-            native.threads(x.shape[0] * x.shape[1]), *weight.shape, dtype=torch.float64, device="cpu"
+            native.threads(x.shape[0] * x.shape[1]), *weight.shape, dtype=torch.float64, device=native.CPU
         )
         native.call(
             "ddl_causal_conv_backward",

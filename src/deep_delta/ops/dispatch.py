@@ -93,13 +93,15 @@ def resolve(
 
 def _only_plain(operands: Sequence[Tensor | None] | None) -> str | None:
     """Why nothing but plain operations will do; None where a kernel may run."""
+    if torch.compiler.is_compiling():
+        return None
     if transformed():
         return "has no forward-mode derivative and no torch.func transform"
     if operands is None:
         return None
     if traced():
         return "cannot be seen by what traces PyTorch's operations (torch.jit.trace, a dispatch or function mode)"
-    if not torch.compiler.is_compiling() and not ordinary(*operands):
+    if not ordinary(*operands):
         kinds = sorted({type(one).__name__ for one in operands if one is not None and not ordinary(one)})
         return f"reads memory, which these operands may not have ({', '.join(kinds)})"
     return None

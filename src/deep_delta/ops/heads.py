@@ -34,7 +34,7 @@ def split_heads(
     one position for all rows it is one pass each way.
     """
     operands = (qkv, cos, sin, gain)
-    if cos.ndim == 3 or wants_plain(*operands) or native.unavailable(*operands):
+    if cos.ndim == 3 or wants_plain() or native.unavailable(*operands):
         return plain(qkv, cos, sin, gain, eps)
     return run_function(_SplitHeads, qkv, cos, sin, gain, eps)
 
@@ -75,7 +75,7 @@ class _SplitHeads(torch.autograd.Function):
         B, T, _, H, K = qkv.shape
         qkv = qkv.contiguous()
         q, k, v = (qkv.new_empty(B, H, T, K) for _ in range(3))
-        inverse_rms = torch.empty((B, T, 2, H) if gain is not None else 0, dtype=torch.float32, device="cpu")
+        inverse_rms = torch.empty((B, T, 2, H) if gain is not None else 0, dtype=torch.float32, device=native.CPU)
         native.call(
             "ddl_split_heads",
             _Arguments(B, T, H, K, cos.shape[-1], qkv.dtype == torch.bfloat16, native.threads(B * T), eps),
@@ -92,8 +92,8 @@ class _SplitHeads(torch.autograd.Function):
         B, H, T, K = grads[0].shape
         dtype, threads = grads[0].dtype, native.threads(B * T)
         grad_q, grad_k, grad_v = (native.rows(grad, dtype) for grad in grads)
-        grad_qkv = torch.empty(B, T, 3, H, K, dtype=dtype, device="cpu")
-        grad_gain = None if gain is None else torch.zeros(threads, 2, K, dtype=torch.float64, device="cpu")
+        grad_qkv = torch.empty(B, T, 3, H, K, dtype=dtype, device=native.CPU)
+        grad_gain = None if gain is None else torch.zeros(threads, 2, K, dtype=torch.float64, device=native.CPU)
         native.call(
             "ddl_join_heads",
             _Arguments(B, T, H, K, cos.shape[-1], dtype == torch.bfloat16, threads),

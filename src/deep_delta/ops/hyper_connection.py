@@ -232,7 +232,7 @@ def _pull_natively(
     grad_direction = None if direction is None else state.new_empty(direction.shape)
     grad_value = None if value is None else static.new_empty(value.shape)
     sizes = static.numel(), dynamic.numel(), static.shape[1]
-    grad_weights = torch.zeros(torch.get_num_threads(), sum(sizes), dtype=torch.float64, device="cpu")
+    grad_weights = torch.zeros(torch.get_num_threads(), sum(sizes), dtype=torch.float64, device=native.CPU)
     _call(
         "ddl_hyper_connection_backward",
         inputs,

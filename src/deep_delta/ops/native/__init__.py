@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from deep_delta.errors import BackendError, StorageError
-from deep_delta.ops.tracing import ordinary
+from deep_delta.ops.tracing import ORDINARY
 from deep_delta.paths import cache_folder
 
 FLAGS = ("-std=gnu11", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fPIC")
@@ -36,6 +36,8 @@ _log = logging.getLogger("deep_delta")
 
 
 DTYPES = (torch.float32, torch.bfloat16)
+CPU = torch.device("cpu")
+"""Where every buffer for a kernel is, whatever the default device."""
 
 
 def unavailable(*tensors: Tensor | None) -> str | None:
@@ -43,8 +45,10 @@ def unavailable(*tensors: Tensor | None) -> str | None:
     for tensor in tensors:
         if tensor is None:
             continue
-        if tensor.device.type != "cpu":
+        if not tensor.is_cpu:
             return f"it runs on a CPU, and a tensor is on {tensor.device}"
+        if type(tensor) not in ORDINARY and not torch.compiler.is_compiling():
+            return f"it reads memory, which a {type(tensor).__name__} may not have"
         if tensor.dtype not in DTYPES:
             return f"it computes in fp32 on fp32 or bf16 tensors, and one is {tensor.dtype}"
     if torch.compiler.is_compiling():
@@ -64,11 +68,11 @@ def call(name: str, arguments: ctypes.Structure, **operands: Tensor | None) -> N
     for field, tensor in operands.items():
         if tensor is None:
             continue
-        if not ordinary(tensor) or tensor.device.type != "cpu":
+        if type(tensor) in ORDINARY and (address := tensor.data_ptr()):
+            setattr(arguments, field, address)
+        elif type(tensor) not in ORDINARY or tensor.numel():
             kind = f"{type(tensor).__name__} on {tensor.device}"
             raise BackendError(f"the native kernels read a CPU's memory, and {field} is a {kind}")
-        if tensor.numel():
-            setattr(arguments, field, tensor.data_ptr())
     function: Callable[..., int] = getattr(library, name)
     if function(ctypes.byref(arguments)):
         raise MemoryError(f"no memory for the scratch rows of {name}")

@@ -82,7 +82,7 @@ def check_step(
             continue
         if not tensor.is_floating_point():
             raise TypeError(f"{name} must be a floating-point tensor, got {tensor.dtype}")
-        if tensor.device != state.device:
+        if not (tensor.is_cpu and state.is_cpu) and tensor.device != state.device:
             raise ValueError(f"{name} is on {tensor.device} and state on {state.device}; they must be on one device")
         if shape is not None and tensor.shape != shape:
             raise ValueError(

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from deep_delta.ops.native import unavailable
+from deep_delta.ops.native import CPU, unavailable
 from deep_delta.ops.plain import wants_plain, without_autocast
 from deep_delta.ops.stream_step import native, reference
 from deep_delta.ops.stream_step.arguments import StepArguments, StepOutput, check_step
@@ -46,10 +46,10 @@ def continue_step(
     if late is not None and late.shape != expected:
         raise ValueError(f"late must be {expected} beside read {tuple(read.shape)}, got {tuple(late.shape)}")
     operands = (state, k, v, beta, read, gain, heads, gate, gate_bias, late)
-    if torch.is_grad_enabled() or wants_plain(*operands) or unavailable(*operands):
+    if torch.is_grad_enabled() or wants_plain() or unavailable(*operands):
         with without_autocast(state.device.type):
             return _plain(step, read, late)
-    next_late = torch.empty(expected, dtype=torch.float32, device="cpu")
+    next_late = torch.empty(expected, dtype=torch.float32, device=CPU)
     return output(step, *native.forward(step, late, next_late)[:5]), next_late
 
 

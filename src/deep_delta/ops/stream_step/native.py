@@ -9,7 +9,7 @@ import ctypes
 import torch
 from torch import Tensor
 
-from deep_delta.ops.native import call, rows, threads
+from deep_delta.ops.native import CPU, call, rows, threads
 from deep_delta.ops.stream_step.arguments import StepArguments
 from deep_delta.ops.stream_step.op import Forward, Gradients, Kernels, Saved, Upstream
 
@@ -42,15 +42,16 @@ def forward(step: StepArguments, late: Tensor | None = None, next_late: Tensor |
     B, T, V, D = state.shape
     P = 0 if step.heads is None else len(step.heads)
     additive = step.v is None
+    wide = torch.float32
     out = Forward(
-        _empty(dtype, B, T, V, D),
-        _empty(dtype, *(() if step.read is None else (B, T, D))),
-        _empty(dtype, B, T, D),
-        _empty(torch.float32, *((B, T, P) if P else ())),
-        _empty(torch.float32, *(() if step.gate is None else (B, T, 1))),
-        _empty(torch.float32, *(() if additive else (B, T, V))),
-        _empty(torch.float32, *(() if additive else (B, T, 1))),
-        _empty(torch.float32, B, T, 1),
+        torch.empty(state.shape, dtype=dtype, device=CPU),
+        torch.empty(0 if step.read is None else (B, T, D), dtype=dtype, device=CPU),
+        torch.empty((B, T, D), dtype=dtype, device=CPU),
+        torch.empty((B, T, P) if P else 0, dtype=wide, device=CPU),
+        torch.empty(0 if step.gate is None else (B, T, 1), dtype=wide, device=CPU),
+        torch.empty(0 if additive else (B, T, V), dtype=wide, device=CPU),
+        torch.empty(0 if additive else (B, T, 1), dtype=wide, device=CPU),
+        torch.empty((B, T, 1), dtype=wide, device=CPU),
     )
     call(
         "ddl_stream_step_forward",
@@ -74,10 +75,12 @@ def backward(saved: Saved, upstream: Upstream) -> Gradients:
     num_threads = threads(B * T)
     additive, dtype = saved.beta is None, saved.dtype
     sizes = (S * V * D, D, P * D, *((0, 0) if saved.gate is None else (D, 1)))
-    weights = torch.zeros(num_threads, sum(sizes), dtype=torch.float64, device="cpu")
-    state, k = _empty(dtype, B, T, V, D), _empty(dtype, B, T, D)
-    v, beta = (_empty(torch.float32, *(() if additive else (B, T, one))) for one in (V, 1))
-    rebuilt = _empty(torch.float32, *((B, T, V, D) if saved.rebuild else ()))
+    weights = torch.zeros(num_threads, sum(sizes), dtype=torch.float64, device=CPU)
+    state, k = (torch.empty(shape, dtype=dtype, device=CPU) for shape in ((B, T, V, D), (B, T, D)))
+    v, beta, rebuilt = (
+        torch.empty(shape if there else 0, dtype=torch.float32, device=CPU)
+        for shape, there in (((B, T, V), not additive), ((B, T, 1), not additive), ((B, T, V, D), saved.rebuild))
+    )
     call(
         "ddl_stream_step_backward",
         _Step(
@@ -105,11 +108,6 @@ def backward(saved: Saved, upstream: Upstream) -> Gradients:
         gate_bias.clone(),
         rebuilt,
     )
-
-
-def _empty(dtype: torch.dtype, *shape: int) -> Tensor:
-    """Memory for a result; without a shape it has no elements."""
-    return torch.empty(shape or 0, dtype=dtype, device="cpu")
 
 
 KERNELS = Kernels(forward, backward)
