@@ -81,17 +81,17 @@ class Sublayer(nn.Module):
         place: Place | None = None,
     ) -> Flow:
         """Take the state and what the sublayer before wants written; return the same for the next sublayer."""
-        place = place or Place()
+        place, stream = place or Place(), self.stream
         rewrite = None if direction is None else Rewrite(direction, value, beta, carry)
         cache = place.cache
         boundary = Boundary(place.compress, self.norm, None if cache is None else cache.reads[self.kind == "mlp"])
-        if not hasattr(self.stream, "propose"):
+        if not hasattr(stream, "propose"):
             raise ConfigError(
-                f"a {type(self.stream).__name__} in the place of a residual stream is asked for what to write, and has "
+                f"a {type(stream).__name__} in the place of a residual stream is asked for what to write, and has "
                 "no propose; subclass the stream, or hook it"
             )
-        state_BTVD, reading = self.stream(state_BTVD, rewrite, boundary)
-        return state_BTVD, *self.stream.propose(reading, self._process(reading.c, place))
+        state_BTVD, reading = stream(state_BTVD, rewrite, boundary)
+        return state_BTVD, *stream.propose(reading, self._process(reading.c, place))
 
     def _process(self, c_BTD: Tensor, place: Place) -> Tensor:
         if self.kind == "mlp":

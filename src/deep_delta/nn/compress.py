@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -22,30 +20,13 @@ class BoundaryCache(RowState):
     [B, S − 1, D].
     """
 
-    kept: Kept | None = None
-    """What a fused boundary took of its parts, while a text is decoded."""
+    fused: tuple[Watch, Heads] | None = None
+    """That the parts of a fused boundary were as they were made, and what it takes of the gate and the value; both hold
+    as long as the watch does."""
 
     def __getstate__(self) -> dict[str, object]:
-        """Without the model's own parts: a copy that shares nothing, or a file, takes them anew."""
-        return {name: one for name, one in self.__dict__.items() if name != "kept"}
-
-
-class Kept:
-    """Weights that were taken of parts, as long as a `Watch` holds and none of `numbers` was changed in place."""
-
-    def __init__(self, weights: tuple[Tensor | None, Heads], watch: Watch, numbers: Sequence[Tensor]) -> None:
-        self.weights, self._watch = weights, watch
-        self._numbers = [(one, one._version, one.data_ptr()) for one in numbers]
-
-    def of(self, *roots: nn.Module) -> tuple[Tensor | None, Heads] | None:
-        """The weights, if they are of these parts and still theirs."""
-        for one, root in zip(self._watch.roots, roots, strict=True):
-            if one is not root:
-                return None
-        for number, version, address in self._numbers:
-            if number._version != version or number.data_ptr() != address:
-                return None
-        return self.weights if self._watch.holds() else None
+        """Without the model's own parts: a copy that shares nothing, or a file, asks them anew."""
+        return {name: one for name, one in self.__dict__.items() if name != "fused"}
 
 
 class Compressor(nn.Module):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
+from operator import is_not
 from typing import Any, TypeVar
 
 import torch
@@ -56,7 +57,7 @@ class Watch:
 
     def __init__(self, *roots: nn.Module) -> None:
         modules = [module for root in roots for module in root.modules()]
-        self.roots = roots
+        self._roots = roots
         self._hooks = (
             every_module._global_forward_hooks,
             every_module._global_forward_pre_hooks,
@@ -70,8 +71,9 @@ class Watch:
         self._kinds = tuple((one, type(one), one.__dict__, len(one.__dict__)) for one in modules)
         self._forwards = tuple((kind, kind.forward) for kind in {type(one) for one in modules})
 
-    def holds(self) -> bool:
-        if any(self._hooks):
+    def holds(self, *roots: nn.Module) -> bool:
+        """Whether these are the modules, and as they were."""
+        if any(self._hooks) or any(map(is_not, roots, self._roots)):
             return False
         for owner, name, one in self._held:
             if owner.get(name) is not one:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from deep_delta.errors import ConfigError
 from deep_delta.nn.branches import GateHead, Heads, ValueHead
-from deep_delta.nn.compress import BoundaryCache, Compressor, Kept
+from deep_delta.nn.compress import BoundaryCache, Compressor
 from deep_delta.nn.norm import RMSNorm
 from deep_delta.nn.parts import Watch, call, untouched
 from deep_delta.ops import delta_update, normalize_direction
@@ -147,18 +147,14 @@ class FusedStream(ResidualStream):
         cache, compress, norm = boundary.cache, boundary.compress, boundary.norm
         if type(self) not in _FUSED or "write" in self.__dict__ or not isinstance(compress, Compressor):
             return None
-        if cache is not None and not torch.is_grad_enabled() and cache.kept is not None:
-            if (kept := cache.kept.of(self, compress, norm)) is not None:
-                return kept
-            cache.kept = None
+        if cache is not None and cache.fused is not None and cache.fused[0].holds(self, compress, norm):
+            return compress.read_weight(), cache.fused[1]
         if type(norm) is not RMSNorm or not untouched(norm) or not untouched(compress):
             return None
-        weights = compress.read_weight(), self.heads()
-        if cache is not None and not torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            numbers = list(compress.parameters())
-            if not any(one.is_inference() for one in numbers):
-                cache.kept = Kept(weights, Watch(self, compress, norm), numbers)
-        return weights
+        heads = self.heads()
+        if cache is not None and not torch.compiler.is_compiling():
+            cache.fused = Watch(self, compress, norm), heads
+        return compress.read_weight(), heads
 
     def _written(self, state_BTVD: Tensor, rewrite: Rewrite) -> tuple[Tensor, Tensor | None]:
         if not self.rebuild and rewrite.carry is None:
