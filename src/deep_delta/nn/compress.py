@@ -19,18 +19,6 @@ class BoundaryCache(RowState):
     [B, S − 1, D].
     """
 
-    _read: tuple[tuple[int, ...], Tensor | None] | None = None
-
-    def read_weight(self, compress: Compressor) -> Tensor | None:
-        """The compressor's weight, put together again only when its parameters have changed."""
-        parameters = [one for one in compress._parameters.values() if one is not None]
-        if torch.is_grad_enabled() or torch.compiler.is_compiling() or any(one.is_inference() for one in parameters):
-            return compress.read_weight()
-        made_of = tuple(number for one in parameters for number in (id(one), one._version, one.data_ptr()))
-        if self._read is None or self._read[0] != made_of:
-            self._read = made_of, compress.read_weight()
-        return self._read[1]
-
 
 class Compressor(nn.Module):
     """The interface: a causal linear read of the state.

@@ -130,7 +130,7 @@ class FusedStream(ResidualStream):
         assert isinstance(compress, Compressor)
         assert isinstance(norm, RMSNorm)
         direction, value, beta, carry = rewrite
-        read_SVD = compress.read_weight() if cache is None else cache.read_weight(compress)
+        read_SVD = compress.read_weight()
         options: dict[str, Any] = {"erase": self.erase, "eps": self.eps, "norm_eps": norm.eps}
         if cache is not None and read_SVD is not None and len(read_SVD) > 1:
             out, cache.tensor = continue_step(
