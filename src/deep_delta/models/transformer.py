@@ -78,7 +78,7 @@ class Sublayer(nn.Module):
     ) -> Flow:
         """Take the state and what the sublayer before wants written; return the same for the next sublayer."""
         place = place or Place()
-        rewrite = None if direction is None else Rewrite(direction, value, beta, carry)
+        rewrite = Rewrite.of(direction, value, beta, carry)
         cache = place.cache
         boundary = Boundary(place.compress, self.norm, None if cache is None else cache.reads[self.kind == "mlp"])
         if not hasattr(self.stream, "propose"):
@@ -251,7 +251,7 @@ class DdlTransformer(nn.Module):
                 flow = block(*flow, rotary, layer, None if observe is None else _at(observe, place))
         state_BTVD, *rewrite = flow
         boundary = Boundary(self.readout, self.norm, None if going is None else going.output)
-        c_BTD = self.stream(state_BTVD, Rewrite(*rewrite), boundary)[1].c
+        c_BTD = self.stream(state_BTVD, Rewrite.of(*rewrite), boundary)[1].c
         if cache is not None and going is not None:
             cache.become(going)
         return c_BTD
