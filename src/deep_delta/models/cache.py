@@ -143,7 +143,11 @@ class DecodeCache:
     def _rows(self, rows: Any) -> list[int]:
         numbers = torch.arange(self.batch_size, device="cpu")
         index = rows if isinstance(rows, slice) else torch.as_tensor(rows, device="cpu")
-        if isinstance(index, Tensor) and index.dtype != torch.bool and not (index.is_floating_point() and index.numel()):
+        if (
+            isinstance(index, Tensor)
+            and index.dtype != torch.bool
+            and not (index.is_floating_point() and index.numel())
+        ):
             index = index.long()  # uint8 too, which PyTorch would take for truth values
         try:
             chosen = numbers[index]
