@@ -215,3 +215,13 @@ def test_its_epsilon_can_be_that_of_other_libraries() -> None:
     for eps in (-1.0, math.inf, math.nan):
         with pytest.raises(ConfigError, match="eps must be finite and at least 0"):
             DeltaNet(12, num_heads=3, eps=eps)
+
+
+@torch.no_grad()
+def test_a_layer_exported_on_a_short_text_reads_long_ones() -> None:
+    layer = DeltaNet(8, num_heads=2).eval()
+    sizes = {0: torch.export.Dim("B"), 1: torch.export.Dim("T", min=1, max=4096)}
+    exported = torch.export.export(layer, (torch.randn(2, 7, 8),), dynamic_shapes=(sizes,)).module()
+    for batch, length in ((1, 1), (3, 1100), (1, 4096)):  # the work is cut into segments of 1,024 tokens at most
+        x = torch.randn(batch, length, 8)
+        assert relative_error(exported(x), layer(x)) < 1e-5

@@ -391,3 +391,10 @@ def test_without_a_gradient_to_come_the_result_is_the_same(backend: str) -> None
         for one, other in zip(tracked, untracked, strict=True):
             assert (one is None) == (other is None)
             assert one is None or torch.equal(one, other)
+
+
+@pytest.mark.parametrize("missing", ["k", "gain"])
+def test_an_operand_that_has_to_be_there_is_asked_for(missing: str) -> None:
+    operands = {"k": torch.randn(2, 3, 4), "gain": torch.ones(4), missing: None}
+    with pytest.raises(TypeError, match=f"{missing} must be a floating-point tensor, got None"):
+        stream_step(torch.randn(2, 3, 1, 4), operands["k"], None, None, None, operands["gain"])

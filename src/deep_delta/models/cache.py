@@ -143,8 +143,14 @@ class DecodeCache:
     def _rows(self, rows: Any) -> list[int]:
         numbers = torch.arange(self.batch_size, device="cpu")
         index = rows if isinstance(rows, slice) else torch.as_tensor(rows, device="cpu")
+        if (
+            isinstance(index, Tensor)
+            and index.dtype != torch.bool
+            and not (index.is_floating_point() and index.numel())
+        ):
+            index = index.long()  # uint8 too, which PyTorch would take for truth values
         try:
-            chosen = numbers[index.long() if isinstance(index, Tensor) and not index.numel() else index]
+            chosen = numbers[index]
         except IndexError as error:
             raise ConfigError(f"the cache has {self.batch_size} rows: {error}") from None
         if not chosen.numel():

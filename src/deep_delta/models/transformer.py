@@ -82,7 +82,7 @@ class Sublayer(nn.Module):
     ) -> Flow:
         """Take the state and what the sublayer before wants written; return the same for the next sublayer."""
         place, stream = place or Place(), self.stream
-        rewrite = None if direction is None else Rewrite(direction, value, beta, carry)
+        rewrite = Rewrite.of(direction, value, beta, carry)
         cache = place.cache
         boundary = Boundary(place.compress, self.norm, None if cache is None else cache.reads[self.kind == "mlp"])
         if not hasattr(stream, "propose"):
@@ -194,13 +194,15 @@ class DdlTransformer(nn.Module):
             ConfigError: the ids reach past the `context_limit`, or a part that was replaced cannot do its work.
         """
         self._check(ids, targets)
-        hidden_BTD = self._hidden(ids, cache, observe)
+        going = None if cache is None else copy.copy(cache)
+        hidden_BTD = self._hidden(ids, going, observe)
         if targets is None:
-            return self._logits(hidden_BTD[:, -logits_to_keep:] if logits_to_keep else hidden_BTD)
-        hidden, answers = hidden_BTD.flatten(0, 1), targets.flatten()
-        if self.head is None or (untouched(self.head) and self.head.bias is None):
-            return linear_cross_entropy(hidden, self._output_weight(hidden), answers, IGNORED, reduction)
-        return cross_entropy(self._logits(hidden), answers, IGNORED, reduction)
+            out = self._logits(hidden_BTD[:, -logits_to_keep:] if logits_to_keep else hidden_BTD)
+        else:
+            out = self._cross_entropy(hidden_BTD.flatten(0, 1), targets.flatten(), reduction)
+        if cache is not None and going is not None:
+            cache.become(going)
+        return out
 
     def next_logits(self, ids: Tensor, cache: DecodeCache | None = None) -> Tensor:
         """Logits [B, vocab_size] of the token after the last of ids [B, T]: `forward`'s last, without the others."""
@@ -235,29 +237,26 @@ class DdlTransformer(nn.Module):
         initialize(self, self.config)
 
     def _hidden(self, ids: Tensor, cache: DecodeCache | None, observe: Observe | None) -> Tensor:
-        """The normalised vectors [B, T, D] that the output layer reads."""
-        going = None if cache is None else copy.copy(cache)
-        start = self._admit(ids, going)
+        """The normalised vectors [B, T, D] that the output layer reads; the cache goes on."""
+        start = self._admit(ids, cache)
         embedded_BTD = self.embedding(ids)
         if (narrow := autocast_dtype(ids.device.type)) is not None:
             embedded_BTD = embedded_BTD.to(narrow)
         rotary = None
         if "attention" in self.config.mixers:
             rotary = rotary_table(start, ids.shape[1], self.config.rotary_dim, self.config.rope_theta, ids.device)
-        state_BTVD = call(self.expand, "expand", embedded_BTD, cache=None if going is None else going.expand)
-        recompute = self.recompute and torch.is_grad_enabled() and going is None and observe is None
+        state_BTVD = call(self.expand, "expand", embedded_BTD, cache=None if cache is None else cache.expand)
+        recompute = self.recompute and torch.is_grad_enabled() and cache is None and observe is None
         flow: tuple[Any, ...] = (state_BTVD, None, None, None, None)
         for place, block in enumerate(self.blocks):
-            layer = None if going is None else going.layers[place]
+            layer = None if cache is None else cache.layers[place]
             if recompute:
                 flow = checkpoint(block, *flow, rotary, use_reentrant=False)
             else:
                 flow = block(*flow, rotary, layer, None if observe is None else _at(observe, place))
         state_BTVD, *rewrite = flow
-        boundary = Boundary(self.readout, self.norm, None if going is None else going.output)
-        c_BTD = self.stream(state_BTVD, Rewrite(*rewrite), boundary)[1].c
-        if cache is not None and going is not None:
-            cache.become(going)
+        boundary = Boundary(self.readout, self.norm, None if cache is None else cache.output)
+        c_BTD = self.stream(state_BTVD, Rewrite.of(*rewrite), boundary)[1].c
         return c_BTD
 
     def _logits(self, hidden: Tensor) -> Tensor:
@@ -265,6 +264,11 @@ class DdlTransformer(nn.Module):
             return F.linear(hidden, self._output_weight(hidden))
         logits: Tensor = self.head(hidden)
         return logits
+
+    def _cross_entropy(self, hidden: Tensor, answers: Tensor, reduction: Reduction) -> Tensor:
+        if self.head is None or (untouched(self.head) and self.head.bias is None):
+            return linear_cross_entropy(hidden, self._output_weight(hidden), answers, IGNORED, reduction)
+        return cross_entropy(self._logits(hidden), answers, IGNORED, reduction)
 
     def _output_weight(self, hidden: Tensor) -> Tensor:
         if self.head is not None:

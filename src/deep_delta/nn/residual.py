@@ -38,6 +38,11 @@ class Rewrite(NamedTuple):
     beta: Tensor | None = None
     carry: Tensor | None = None
 
+    @classmethod
+    def of(cls, direction: Tensor | None, *others: Tensor | None) -> Rewrite | None:
+        """The rewrite made of these; None where there is no direction, so that nothing is written."""
+        return None if direction is None else cls(direction, *others)
+
 
 class Reading(NamedTuple):
     """What a sublayer gets to see at its boundary: the compressed state `x` and `c` = norm(x), both [B, T, D].

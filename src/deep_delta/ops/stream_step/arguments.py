@@ -78,10 +78,10 @@ def check_step(
         ("gate", gate, (1, width)),
         ("gate_bias", gate_bias, (1,)),
     ):
-        if tensor is None:
+        if tensor is None and name not in ("k", "gain"):
             continue
-        if not tensor.is_floating_point():
-            raise TypeError(f"{name} must be a floating-point tensor, got {tensor.dtype}")
+        if tensor is None or not tensor.is_floating_point():
+            raise TypeError(f"{name} must be a floating-point tensor, got {None if tensor is None else tensor.dtype}")
         if not (tensor.is_cpu and state.is_cpu) and tensor.device != state.device:
             raise ValueError(f"{name} is on {tensor.device} and state on {state.device}; they must be on one device")
         if shape is not None and tensor.shape != shape:
