@@ -16,8 +16,9 @@ ORDINARY = frozenset({Tensor, nn.Parameter})
 
 
 def ordinary(*tensors: Tensor | None) -> bool:
-    """Whether each is a tensor or parameter of PyTorch's own kind, with memory behind it (None passes)."""
-    return all(one is None or (type(one) in ORDINARY and not one.is_meta) for one in tensors)
+    """Whether each is a tensor or parameter of PyTorch's own kind, with its values in memory (None passes): neither
+    meta nor a view that stands for the negative of what is stored."""
+    return all(one is None or (type(one) in ORDINARY and not one.is_meta and not one.is_neg()) for one in tensors)
 
 
 def traced() -> bool:

@@ -9,6 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from deep_delta.ops.operands import check_tensors
+
 
 class StepArguments(NamedTuple):
     """The operands of one step; what each means is told in `deep_delta.ops.stream_step`."""
@@ -57,8 +59,13 @@ def check_step(
     erase: bool,
     eps: float,
     norm_eps: float,
+    **others: Tensor | None,
 ) -> StepArguments:
-    """Hold every shape against the state's. Raises `ValueError` naming the first that does not fit, `TypeError`."""
+    """Hold every shape against the state's. Raises `ValueError` naming the first that does not fit, `TypeError`. Of
+    `others` the device alone is checked."""
+    check_tensors(
+        state=state, k=k, v=v, beta=beta, gain=gain, read=read, heads=heads, gate=gate, gate_bias=gate_bias, **others
+    )
     if state.ndim != 4 or 0 in state.shape:
         raise ValueError(f"state must be [B, T, V, D] with no empty axis, got {tuple(state.shape)}")
     if (v is None) != (beta is None):
@@ -80,10 +87,6 @@ def check_step(
     ):
         if tensor is None:
             continue
-        if not tensor.is_floating_point():
-            raise TypeError(f"{name} must be a floating-point tensor, got {tensor.dtype}")
-        if tensor.device != state.device:
-            raise ValueError(f"{name} is on {tensor.device} and state on {state.device}; they must be on one device")
         if shape is not None and tensor.shape != shape:
             raise ValueError(
                 f"{name} must be {tuple(shape)} beside state {tuple(state.shape)}, got {tuple(tensor.shape)}"
