@@ -105,6 +105,7 @@ class _SplitHeads(torch.autograd.Function):
             "ddl_join_heads",
             _Arguments(B, T, H, K, cos.shape[-1], dtype == torch.bfloat16, threads),
             cosine=native.rows(cos), sine=native.rows(sin), gain=native.rows(gain),
-            qkv=grad_qkv, q=grad_q, k=grad_k, v=grad_v, inverse_rms=inverse_rms, input=qkv, grad_gain=grad_gain,
+            qkv=grad_qkv, q=grad_q, k=grad_k, v=grad_v, inverse_rms=native.rows(inverse_rms),
+            input=native.rows(qkv, dtype), grad_gain=grad_gain,
         )  # fmt: skip
         return grad_qkv, None, None, None if grad_gain is None else grad_gain.sum(0).to(gain.dtype), None

@@ -118,8 +118,7 @@ class _HyperConnection(torch.autograd.Function):
         *tensors, inverse_rms, logits = ctx.saved_tensors
         inputs = Inputs(*tensors)
         pull = _pull_natively if _runs_natively(inputs) else _pull
-        with without_autocast(inputs.state.device.type):
-            return (*pull(inputs, inverse_rms, logits, *grads), None)
+        return (*pull(inputs, inverse_rms, logits, *grads), None)
 
 
 Step = tuple[tuple[Tensor, Tensor, Tensor], Tensor, Tensor, Tensor]

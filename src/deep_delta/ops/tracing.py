@@ -13,12 +13,18 @@ from torch.utils._device import DeviceContext
 
 ORDINARY = frozenset({Tensor, nn.Parameter})
 """The types whose memory is their own."""
+PROXY = torch._C._TorchDispatchModeKey.PROXY
 
 
 def ordinary(*tensors: Tensor | None) -> bool:
     """Whether each is a tensor or parameter of PyTorch's own kind, with its values in memory (None passes): neither
     meta nor a view that stands for the negative of what is stored."""
     return all(one is None or (type(one) in ORDINARY and not one.is_meta and not one.is_neg()) for one in tensors)
+
+
+def recorded() -> bool:
+    """Whether PyTorch's operations go into a graph that will run later (`make_fx`, `torch.jit.trace`)."""
+    return torch._C._get_dispatch_mode(PROXY) is not None or torch._C._get_tracing_state() is not None
 
 
 def traced() -> bool:

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from deep_delta.errors import BackendError, StorageError
-from deep_delta.ops.tracing import ordinary
+from deep_delta.ops.tracing import ordinary, recorded
 from deep_delta.paths import cache_folder
 
 FLAGS = ("-std=gnu11", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fPIC")
@@ -36,6 +36,7 @@ _log = logging.getLogger("deep_delta")
 
 
 DTYPES = (torch.float32, torch.bfloat16)
+REMEDY = "; what traces a backward pass must trace its forward pass too, or set DEEP_DELTA_BACKEND=reference"
 
 
 def unavailable(*tensors: Tensor | None) -> str | None:
@@ -56,17 +57,22 @@ def unavailable(*tensors: Tensor | None) -> str | None:
 def call(name: str, arguments: ctypes.Structure, **operands: Tensor | None) -> None:
     """Call the kernel `name` with every operand's address set in its arguments; they live until it returns.
 
-    Raises `BackendError` with the reason where there are no kernels, or where an operand has no memory to point at.
+    Raises `BackendError` with the reason where there are no kernels, where an operand has no memory to point at, and
+    where a graph is being recorded, which would hold the results' memory and nothing that fills it.
     """
     library = _library()
     if isinstance(library, str):
         raise BackendError(f"the native kernels cannot run: {library}")
+    if recorded():
+        raise BackendError(f"the native kernels cannot be recorded in a graph{REMEDY}")
     for field, tensor in operands.items():
         if tensor is None:
             continue
         if not ordinary(tensor) or tensor.device.type != "cpu":
             kind = f"{type(tensor).__name__} on {tensor.device}"
-            raise BackendError(f"the native kernels read a CPU's memory, and {field} is a {kind}")
+            raise BackendError(f"the native kernels read a CPU's memory, and {field} is a {kind}{REMEDY}")
+        if not tensor.is_contiguous():
+            raise BackendError(f"the native kernels read rows, and {field} has strides {tensor.stride()}")
         if tensor.numel():
             setattr(arguments, field, tensor.data_ptr())
     function: Callable[..., int] = getattr(library, name)
@@ -76,9 +82,9 @@ def call(name: str, arguments: ctypes.Structure, **operands: Tensor | None) -> N
 
 def rows(tensor: Tensor | None, dtype: torch.dtype = torch.float32) -> Tensor | None:
     """As the kernels read it: contiguous, in this precision."""
-    if tensor is None or (tensor.dtype == dtype and tensor.is_contiguous()):
+    if tensor is None or (tensor.dtype == dtype and tensor.is_contiguous() and not tensor.is_neg()):
         return tensor
-    return tensor.to(dtype).contiguous()
+    return tensor.to(dtype).contiguous().resolve_neg()
 
 
 def threads(tokens: int) -> int:
