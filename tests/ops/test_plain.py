@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils.checkpoint import checkpoint
 
+from deep_delta.errors import BackendError
 from deep_delta.models.transformer import DdlTransformer
 from deep_delta.models.variants import variant_config
 from deep_delta.ops import chunk_delta_rule, delta_rule_step, delta_update, native, normalize_direction
@@ -194,3 +196,41 @@ def test_second_and_forward_derivatives_of_a_whole_model(
     second = torch.autograd.grad(along, leaves)
     found = sum((g * ways[name]).sum() for g, (name, _) in zip(second, model.named_parameters(), strict=True))
     assert relative_error(found, curvature) < 1e-9
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_gradients_that_are_views_or_come_under_autocast(name: str) -> None:
+    function, inputs = draw(name)
+    made = outputs(function, inputs)
+    grads = upstream(made)
+    expected = torch.autograd.grad(made, inputs, grads, retain_graph=True)
+    negated = torch.autograd.grad(made, inputs, [torch._neg_view(-g) for g in grads], retain_graph=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        under_autocast = torch.autograd.grad(made, inputs, grads, retain_graph=True)
+    ones = torch.autograd.grad(made, inputs, [torch.ones_like(g) for g in grads], retain_graph=True)
+    expanded = torch.autograd.grad(made, inputs, [torch.ones(()).expand(g.shape) for g in grads])
+    for a, b, c, d, e in zip(negated, under_autocast, expected, ones, expanded, strict=True):
+        assert torch.equal(a, c)
+        assert torch.equal(b, c)
+        torch.testing.assert_close(e, d)
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_a_trace_of_the_backward_alone_is_right_or_refused(name: str) -> None:
+    function, inputs = draw(name)
+    made = outputs(function, inputs)
+
+    def backward(*grads: Tensor) -> tuple[Tensor, ...]:
+        return torch.autograd.grad(made, inputs, grads, retain_graph=True)
+
+    refusal = ""
+    try:
+        graph = make_fx(backward)(*upstream(made))
+    except BackendError as error:
+        refusal = str(error)
+    if refusal:
+        assert "set DEEP_DELTA_BACKEND=reference" in refusal
+        return
+    others = [2 - g for g in upstream(made)]
+    for a, b in zip(graph(*others), backward(*others), strict=True):
+        torch.testing.assert_close(a, b)

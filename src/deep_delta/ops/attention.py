@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from deep_delta.ops.plain import first_derivative_only, run_function, wants_plain
+from deep_delta.ops.operands import check_operands
+from deep_delta.ops.plain import autocast_dtype, first_derivative_only, run_function, wants_plain
 
 ROWS = 64
 """Of a block."""
@@ -27,7 +28,16 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     On a CPU, up to T = 1,024, every block of rows is two batched products around a softmax, over the keys that it may
     see; elsewhere `scaled_dot_product_attention`. Its kernels have no second and no forward-mode derivative, so where
     those may be wanted (`DEEP_DELTA_BACKEND=reference`, `torch.func`) the definition runs.
+
+    Raises `ValueError` when shapes do not fit, `TypeError` when precisions differ; under autocast its precision is
+    taken, but by fp64.
     """
+    check_operands(q=(q, "BHTK"), k=(k, "BHTK"), v=(v, "BHTE"))
+    narrow = autocast_dtype(q.device.type)
+    if narrow is not None:
+        q, k, v = (x if x.dtype == torch.float64 else x.to(narrow) for x in (q, k, v))
+    if not q.dtype == k.dtype == v.dtype:
+        raise TypeError(f"q, k and v must share a precision, got {q.dtype}, {k.dtype} and {v.dtype}")
     compiling = torch.compiler.is_compiling()
     if not compiling and wants_plain(q, k, v):
         return plain(q, k, v)
@@ -68,11 +78,11 @@ class _CausalAttention(torch.autograd.Function):
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         B, H, T, K = q.shape
         ctx.save_for_backward(q, k, v)
-        q, k, v = (x.reshape(B * H, T, -1) for x in (q * K**-0.5, k, v))
+        q, k, v = (x.reshape(B * H, T, x.shape[-1]) for x in (q * K**-0.5, k, v))
         out, mask = q.new_empty(B, T, H, v.shape[-1]), _mask(q)
         for begin, end in _blocks(T):
             rows = torch.bmm(_weights(q, k, begin, end, mask), v[:, :end])
-            out[:, begin:end] = rows.view(B, H, end - begin, -1).transpose(1, 2)
+            out[:, begin:end] = rows.view(B, H, *rows.shape[1:]).transpose(1, 2)
         return out.transpose(1, 2)
 
     @staticmethod
@@ -80,7 +90,7 @@ class _CausalAttention(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         q, k, v = ctx.saved_tensors
         B, H, T, K = q.shape
-        q, k, v, grad = (x.reshape(B * H, T, -1) for x in (q, k, v, grad))
+        q, k, v, grad = (x.reshape(B * H, T, x.shape[-1]) for x in (q, k, v, grad))
         q, mask = q * K**-0.5, _mask(q)
         grad_q, grad_k, grad_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
         for begin, end in _blocks(T):
@@ -91,4 +101,4 @@ class _CausalAttention(torch.autograd.Function):
             pull.addcmul_(weights, pull.sum(-1, keepdim=True), value=-1)
             grad_q[:, begin:end] = torch.bmm(pull, k[:, :end])
             grad_k[:, :end] += torch.bmm(pull.mT, q[:, begin:end])
-        return grad_q.mul_(K**-0.5).view(B, H, T, K), grad_k.view(B, H, T, K), grad_v.view(B, H, T, -1)
+        return grad_q.mul_(K**-0.5).view(B, H, T, K), grad_k.view(B, H, T, K), grad_v.view(B, H, T, grad_v.shape[-1])

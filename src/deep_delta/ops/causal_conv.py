@@ -12,14 +12,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from deep_delta.ops import native
+from deep_delta.ops.direction import compute_dtype
+from deep_delta.ops.operands import check_operands
 from deep_delta.ops.plain import first_derivative_only, run_function, wants_plain
 
 
 def causal_conv(x: Tensor, weight: Tensor) -> Tensor:
     """X[t, v] = Σ_s weight[s, v] ⊙ x[t − (S − 1) + s], zero before the first token; [B, T, D] → [B, T, V, D].
 
-    weight is [S, V, D]. On a CPU with a compiler it is one pass each way.
+    weight is [S, V, D], S ≥ 1. On a CPU with a compiler it is one pass each way. `ValueError` when shapes do not fit.
     """
+    check_operands(x=(x, "BTD"), weight=(weight, "SVD"))
+    if not len(weight):
+        raise ValueError(f"weight must have a tap, got {tuple(weight.shape)}")
     if wants_plain() or native.unavailable(x, weight):
         return plain(x, weight)
     return run_function(_CausalConv, x, weight)
@@ -27,11 +32,13 @@ def causal_conv(x: Tensor, weight: Tensor) -> Tensor:
 
 def plain(x: Tensor, weight: Tensor) -> Tensor:
     """The definition; adds each older tap to the part of the output that it reaches."""
-    weight, x = weight.to(x.dtype), x.unsqueeze(2)
+    wide = compute_dtype(x, weight)
+    dtype = wide if wide == torch.float64 else x.dtype
+    weight, x, given = weight.to(dtype), x.to(dtype).unsqueeze(2), x.dtype
     out = x * weight[-1]
     for age, tap_VD in enumerate(reversed(weight[:-1].unbind(0)), start=1):
         out = out + F.pad(x * tap_VD, (0, 0, 0, 0, age, 0))[:, : x.shape[1]]
-    return out
+    return out.to(given)
 
 
 class _Arguments(ctypes.Structure):

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from deep_delta.ops import native
 from deep_delta.ops.direction import compute_dtype
+from deep_delta.ops.operands import check_operands, check_tensors
 from deep_delta.ops.plain import first_derivative_only, run_function, wants_plain
 
 
@@ -31,8 +32,13 @@ def split_heads(
         gain: of the queries' and of the keys' RMSNorm, [2, K]; None rotates only.
 
     Computed in fp32 at least; the results have qkv's dtype. On a CPU with a compiler and
-    one position for all rows it is one pass each way.
+    one position for all rows it is one pass each way. `ValueError` when shapes do not fit.
     """
+    check_tensors(qkv=qkv, cos=cos)
+    positions = "BTR" if cos.ndim == 3 else "TR"
+    check_operands(qkv=(qkv, "BT3HK"), cos=(cos, positions), sin=(sin, positions), gain=(gain, "2K"))
+    if 2 * cos.shape[-1] > qkv.shape[-1]:
+        raise ValueError(f"cos must have K/2 = {qkv.shape[-1] // 2} angles at most, got {tuple(cos.shape)}")
     operands = (qkv, cos, sin, gain)
     if cos.ndim == 3 or wants_plain() or native.unavailable(*operands):
         return plain(qkv, cos, sin, gain, eps)
@@ -43,7 +49,8 @@ def plain(
     qkv: Tensor, cos: Tensor, sin: Tensor, gain: Tensor | None, eps: float = 1e-5
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The definition."""
-    half, dtype = cos.shape[-1], compute_dtype(qkv)
+    half = cos.shape[-1]
+    dtype = compute_dtype(qkv, cos, sin, *(() if gain is None else (gain,)))
     cos, sin = cos.to(dtype)[..., None, None, :], sin.to(dtype)[..., None, None, :]
     wide = qkv[:, :, :2].to(dtype)
     first, second, rest = wide[..., :half], wide[..., half : 2 * half], wide[..., 2 * half :]
@@ -98,6 +105,7 @@ class _SplitHeads(torch.autograd.Function):
             "ddl_join_heads",
             _Arguments(B, T, H, K, cos.shape[-1], dtype == torch.bfloat16, threads),
             cosine=native.rows(cos), sine=native.rows(sin), gain=native.rows(gain),
-            qkv=grad_qkv, q=grad_q, k=grad_k, v=grad_v, inverse_rms=inverse_rms, input=qkv, grad_gain=grad_gain,
+            qkv=grad_qkv, q=grad_q, k=grad_k, v=grad_v, inverse_rms=native.rows(inverse_rms),
+            input=native.rows(qkv, dtype), grad_gain=grad_gain,
         )  # fmt: skip
         return grad_qkv, None, None, None if grad_gain is None else grad_gain.sum(0).to(gain.dtype), None

@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from deep_delta.ops import native
+from deep_delta.ops.direction import compute_dtype
+from deep_delta.ops.operands import check_operands
 from deep_delta.ops.plain import first_derivative_only, run_function, wants_plain, without_autocast
 
 
@@ -36,19 +38,33 @@ def hyper_connection(
     and B [B, T, V], what its output will be written with.
 
     Everything between is fp32 at least, under autocast too: 1 + 0.01·tanh(…) has hardly a digit left in bf16. For the
-    backward pass it keeps one state, in its dtype.
+    backward pass it keeps one state, in its dtype. `ValueError` when shapes do not fit.
     """
-    wide = torch.promote_types(torch.promote_types(state.dtype, static.dtype), torch.float32)
+    weights = None if callable(dynamic) else dynamic
+    check_operands(
+        state=(state, "BTVD"), direction=(direction, "BTD"), value=(value, "BTV"), static=(static, "VP"),
+        dynamic=(weights, "PD"), scale=(scale, "2"),
+    )  # fmt: skip
+    if static.shape[1] != len(static) + 2 or (direction is None) != (value is None):
+        raise ValueError(
+            "static must be [V, V + 2], and direction and value come together or are both None, got "
+            f"static {tuple(static.shape)}, direction {_shape(direction)} and value {_shape(value)}"
+        )
+    wide = compute_dtype(*(one for one in (state, direction, value, static, weights, scale) if one is not None))
     with without_autocast(state.device.type):
-        if not isinstance(dynamic, Tensor):
+        if callable(dynamic):
             return plain(Inputs(state, direction, value, static.to(wide), static, scale.to(wide)), eps, dynamic)
         inputs = Inputs(state, direction, value, static.to(wide), dynamic.to(wide), scale.to(wide))
         return plain(inputs, eps) if wants_plain(*inputs) else run_function(_HyperConnection, *inputs, eps)
 
 
+def _shape(tensor: Tensor | None) -> tuple[int, ...] | None:
+    return None if tensor is None else tuple(tensor.shape)
+
+
 def write(state: Tensor, direction: Tensor, value: Tensor) -> Tensor:
     """state + value directionᵀ, in the state's dtype; shapes as above."""
-    wide = torch.promote_types(state.dtype, value.dtype)
+    wide = torch.promote_types(torch.promote_types(state.dtype, value.dtype), direction.dtype)
     return torch.addcmul(state.to(wide), value.to(wide).unsqueeze(-1), direction.to(wide).unsqueeze(-2)).to(state.dtype)
 
 
@@ -102,8 +118,7 @@ class _HyperConnection(torch.autograd.Function):
         *tensors, inverse_rms, logits = ctx.saved_tensors
         inputs = Inputs(*tensors)
         pull = _pull_natively if _runs_natively(inputs) else _pull
-        with without_autocast(inputs.state.device.type):
-            return (*pull(inputs, inverse_rms, logits, *grads), None)
+        return (*pull(inputs, inverse_rms, logits, *grads), None)
 
 
 Step = tuple[tuple[Tensor, Tensor, Tensor], Tensor, Tensor, Tensor]
@@ -236,9 +251,9 @@ def _pull_natively(
     _call(
         "ddl_hyper_connection_backward",
         inputs,
-        written=state,
-        inverse_rms=inverse_rms,
-        logits=logits,
+        written=native.rows(state, state.dtype),
+        inverse_rms=native.rows(inverse_rms),
+        logits=native.rows(logits),
         grad_mixed=native.rows(grad_mixed, state.dtype),
         grad_x=native.rows(grad_x, state.dtype),
         grad_next_value=native.rows(grad_next_value),

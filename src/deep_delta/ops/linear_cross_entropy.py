@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from deep_delta.ops.operands import check_operands
 from deep_delta.ops.plain import autocast_dtype, first_derivative_only, wants_plain
 
 Reduction = Literal["mean", "sum"]
@@ -30,6 +31,16 @@ def linear_cross_entropy(
     "sum"; where none counts both are 0, with gradients of 0. The gradients are made in the forward pass, from the
     logits while they are at hand, and kept instead of them; the backward pass only scales them.
     """
+    check_operands(hidden=(hidden, "ND"), weight=(weight, "CD"))
+    if targets.shape != hidden.shape[:1] or targets.dtype != torch.int64 or targets.device != hidden.device:
+        raise ValueError(
+            f"targets must be int64 [N] on {hidden.device} beside hidden {tuple(hidden.shape)}, got {targets.dtype} "
+            f"{tuple(targets.shape)} on {targets.device}"
+        )
+    if not len(weight):
+        raise ValueError(f"weight must have a row for each word, got {tuple(weight.shape)}")
+    if reduction not in ("mean", "sum"):
+        raise ValueError(f"reduction must be 'mean' or 'sum', got {reduction!r}")
     if wants_plain(hidden, weight, targets):
         return plain(hidden, weight, targets, ignore_index, reduction)
     needs_gradient = torch.is_grad_enabled() and (hidden.requires_grad or weight.requires_grad)
@@ -40,7 +51,8 @@ def plain(
     hidden: Tensor, weight: Tensor, targets: Tensor, ignore_index: int = IGNORED, reduction: Reduction = "mean"
 ) -> Tensor:
     """The definition."""
-    return cross_entropy(F.linear(hidden, weight), targets, ignore_index, reduction)
+    dtype = torch.promote_types(hidden.dtype, weight.dtype)
+    return cross_entropy(F.linear(hidden.to(dtype), weight.to(dtype)), targets, ignore_index, reduction)
 
 
 def cross_entropy(
@@ -63,7 +75,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
         reduction: Reduction,
         needs_gradient: bool,
     ) -> Tensor:
-        dtype = autocast_dtype(hidden.device.type) or hidden.dtype
+        dtype = torch.promote_types(hidden.dtype, weight.dtype)
+        if dtype != torch.float64:  # which autocast leaves alone
+            dtype = autocast_dtype(hidden.device.type) or dtype
         wide = torch.promote_types(dtype, torch.float32)
         ctx.dtypes = hidden.dtype, weight.dtype
         hidden, weight = hidden.to(dtype), weight.to(dtype)

@@ -64,9 +64,16 @@ def first_derivative_only(backward: Callable[..., Any]) -> Callable[..., Any]:
             )
         if any(isinstance(grad, torch.Tensor) and _is_batched(grad) for grad in grads):
             return _one_by_one(checked, ctx, grads)
-        return backward(ctx, *grads)
+        with _as_forward(grads):
+            return backward(ctx, *grads)
 
     return checked
+
+
+def _as_forward(grads: Sequence[Any]) -> AbstractContextManager[object]:
+    """Autocast chose its precisions in the forward pass; around the backward pass alone it changes nothing."""
+    device = next((grad.device.type for grad in grads if isinstance(grad, torch.Tensor)), None)
+    return nullcontext() if device is None else without_autocast(device)
 
 
 def _is_batched(tensor: torch.Tensor) -> bool:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from deep_delta.ops import native
+from deep_delta.ops.operands import check_tensors
 from deep_delta.ops.plain import first_derivative_only, run_function, wants_plain
 
 
@@ -19,6 +20,9 @@ def silu_product(gate_up: Tensor) -> Tensor:
     Keeps its input and nothing else for the backward pass, which writes both halves of the gradient in place (autograd
     would fill two whole tensors with zeros and add them). On a CPU with a compiler it is one pass each way.
     """
+    check_tensors(gate_up=gate_up)
+    if gate_up.ndim == 0 or gate_up.shape[-1] % 2:
+        raise ValueError(f"gate_up must be [..., 2·F], got {tuple(gate_up.shape)}")
     return plain(gate_up) if wants_plain(gate_up) else run_function(_SiluProduct, gate_up)
 
 
@@ -39,7 +43,7 @@ class _Arguments(ctypes.Structure):
 
 def _native(gate_up: Tensor, grad: Tensor | None, out: Tensor) -> Tensor:
     """Forward without a gradient, backward with one."""
-    tokens, features = gate_up.numel() // gate_up.shape[-1], gate_up.shape[-1] // 2
+    tokens, features = gate_up.shape[:-1].numel(), gate_up.shape[-1] // 2
     native.call(
         "ddl_silu_product",
         _Arguments(tokens, features, gate_up.dtype == torch.bfloat16, native.threads(tokens)),

@@ -13,14 +13,21 @@ from torch.utils._device import DeviceContext
 
 ORDINARY = frozenset({Tensor, nn.Parameter})
 """The types whose memory is their own."""
+PROXY = torch._C._TorchDispatchModeKey.PROXY
 
 
 def ordinary(*tensors: Tensor | None) -> bool:
-    """Whether each is a tensor or parameter of PyTorch's own kind, with memory behind it (None passes)."""
+    """Whether each is a tensor or parameter of PyTorch's own kind, with its values in memory (None passes): neither
+    meta nor a view that stands for the negative of what is stored."""
     for one in tensors:  # noqa: SIM110 - a loop is faster, and this runs several times a boundary
-        if one is not None and (type(one) not in ORDINARY or one.is_meta):
+        if one is not None and (type(one) not in ORDINARY or one.is_meta or one.is_neg()):
             return False
     return True
+
+
+def recorded() -> bool:
+    """Whether PyTorch's operations go into a graph that will run later (`make_fx`, `torch.jit.trace`)."""
+    return torch._C._get_dispatch_mode(PROXY) is not None or torch._C._get_tracing_state() is not None
 
 
 def traced() -> bool:

@@ -85,14 +85,16 @@ class Plan(NamedTuple):
 
 
 def _plan(q: Tensor, v: Tensor, chunk_size: int) -> Plan:
+    """No branch on a size, so that one graph holds any length and any batch."""
     B, H, T, K = q.shape
-    width = max(K, v.shape[3])
+    least, most = torch.sym_min, torch.sym_max
+    width = most(K, v.shape[3])
     chunk = min(chunk_size, CPU_CHUNK) if q.device.type == "cpu" else chunk_size
-    heads = max(GROUP_HEADS, SEGMENT_NUMBERS // (min(T, SEGMENT_TOKENS[1]) * width))
-    group = min(B, max(1, heads // H))
+    heads = most(GROUP_HEADS, SEGMENT_NUMBERS // (least(T, SEGMENT_TOKENS[1]) * width))
+    group = least(B, most(1, heads // H))
     fitting = SEGMENT_NUMBERS // (group * H * width)
-    tokens = max(SEGMENT_TOKENS[0], min(SEGMENT_TOKENS[1], fitting))
-    return Plan(chunk, max(1, tokens // chunk) * chunk, group)
+    tokens = most(SEGMENT_TOKENS[0], least(SEGMENT_TOKENS[1], fitting))
+    return Plan(chunk, most(1, tokens // chunk) * chunk, group)
 
 
 def _pieces(q: Tensor, cu_seqlens: Tensor | None, plan: Plan) -> Iterator[Piece]:
@@ -115,7 +117,10 @@ def _state_dtype(q: Tensor, k: Tensor, v: Tensor, beta: Tensor, initial_state: T
 def _outputs(
     q: Tensor, v: Tensor, cu_seqlens: Tensor | None, chunk_size: int, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Memory for the output, the final states and the segment-start states (their number without reading values)."""
+    """Memory for the output, the final states and the segment-start states (their number without reading values).
+
+    The last lie in one row: a graph would have to know whether an axis of as many as there are is of length 1.
+    """
     B, H, _, K = q.shape
     E = v.shape[3]
     num_states = B if cu_seqlens is None else cu_seqlens.shape[0] - 1
@@ -123,8 +128,14 @@ def _outputs(
     return (
         torch.empty_like(v),
         v.new_empty((num_states, H, K, E), dtype=dtype),
-        v.new_empty((most, B, H, K, E), dtype=dtype),
+        v.new_empty(most * B * H * K * E, dtype=dtype),
     )
+
+
+def _by_segment(starts: Tensor, q: Tensor, v: Tensor) -> Tensor:
+    """The segment-start states, [segments, B, H, K, E]."""
+    B, H, _, K = q.shape
+    return starts.view(-1, B, H, K, v.shape[3])
 
 
 @torch.library.custom_op("deep_delta::chunk_delta_rule", mutates_args=())
@@ -143,12 +154,12 @@ def _forward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     dtype = _state_dtype(q, k, v, beta, initial_state)
     o, final_state, starts = _outputs(q, v, cu_seqlens, chunk_size, dtype)
-    starts.zero_()
+    states = _by_segment(starts.zero_(), q, v)
     scan = Scan(_plan(q, v, chunk_size), scale, normalize, eps, fade, Workspace(q, dtype))
     with torch.autocast(q.device.type, enabled=False):
         for piece in _pieces(q, cu_seqlens, scan.plan):
             inputs, out, S = piece.of(q, k, v, beta), o[piece.at], final_state[piece.state]
-            begins = starts[piece.slot :, piece.rows]
+            begins = states[piece.slot :, piece.rows]
             if initial_state is not None:
                 begins[0] = initial_state[piece.state]
             if may_look(q):  # what is not finite shows itself in the last state
@@ -241,13 +252,13 @@ def _backward(
     eps: float,
     fade: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    grads = _gradient_outputs(q, k, v, beta, starts, cu_seqlens)
+    grads, states = _gradient_outputs(q, k, v, beta, starts, cu_seqlens), _by_segment(starts, q, v)
     scan = Scan(_plan(q, v, chunk_size), scale, normalize, eps, fade, Workspace(q, starts.dtype))
     with torch.autocast(q.device.type, enabled=False):
         for piece in _pieces(q, cu_seqlens, scan.plan):
             inputs, made = piece.of(q, k, v, beta), piece.of(*grads[:4])
             grad_S = grads[4][piece.state]
-            begins = starts[piece.slot :, piece.rows].unbind(0)
+            begins = states[piece.slot :, piece.rows].unbind(0)
             upstream = None if grad_o is None else grad_o[piece.at]
             grad_S.zero_() if grad_final is None else grad_S.copy_(grad_final[piece.state])
             if may_look(q):
@@ -267,7 +278,7 @@ def _gradient_outputs(
     q: Tensor, k: Tensor, v: Tensor, beta: Tensor, starts: Tensor, cu_seqlens: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     num_states = q.shape[0] if cu_seqlens is None else cu_seqlens.shape[0] - 1
-    state = starts.new_empty((num_states, *starts.shape[2:]))
+    state = starts.new_empty((num_states, q.shape[1], q.shape[3], v.shape[3]))
     return torch.empty_like(q), torch.empty_like(k), torch.empty_like(v), torch.empty_like(beta), state
 
 

@@ -7,6 +7,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from deep_delta.ops.operands import check_tensors
+
 
 def check_inputs(
     q: Tensor,
@@ -35,11 +37,15 @@ def check_inputs(
         raise ValueError(f"chunk_size must be at least 1, got {chunk_size}")
     num_sequences = q.shape[0]
     if cu_seqlens is not None:
+        if not isinstance(cu_seqlens, Tensor):
+            raise TypeError(f"cu_seqlens must be an int32 or int64 tensor, got {type(cu_seqlens).__name__}")
         if cu_seqlens.ndim != 1 or cu_seqlens.shape[0] < 2 or cu_seqlens.dtype not in (torch.int32, torch.int64):
             raise ValueError(
                 "cu_seqlens must be an int32 or int64 tensor [N + 1] for N sequences, "
                 f"got {cu_seqlens.dtype} {tuple(cu_seqlens.shape)}"
             )
+        if cu_seqlens.device != q.device and cu_seqlens.device.type != "cpu":
+            raise ValueError(f"cu_seqlens must be on {q.device}, as q is, or on the CPU, got {cu_seqlens.device}")
         if q.shape[0] != 1:
             raise ValueError(f"sequences named by cu_seqlens are packed in one row, B = 1, got q {tuple(q.shape)}")
         num_sequences = cu_seqlens.shape[0] - 1
@@ -61,15 +67,6 @@ def check_step(q: Tensor, k: Tensor, v: Tensor, beta: Tensor, state: Tensor) -> 
         raise ValueError(f"B, H, K and E must be at least 1, got q {tuple(q.shape)} and v {tuple(v.shape)}")
     if state.shape != (*q.shape, v.shape[2]):
         raise ValueError(f"S must be {(*q.shape, v.shape[2])}, got {tuple(state.shape)}")
-
-
-def check_tensors(**tensors: Tensor | None) -> None:
-    for name, tensor in tensors.items():
-        if tensor is not None and not tensor.is_floating_point():
-            raise TypeError(f"{name} must be a floating-point tensor, got {tensor.dtype}")
-    if len({tensor.device for tensor in tensors.values() if tensor is not None}) > 1:
-        devices = {name: str(tensor.device) for name, tensor in tensors.items() if tensor is not None}
-        raise ValueError(f"tensors must be on one device, got {devices}")
 
 
 def sequence_bounds(cu_seqlens: Tensor, num_tokens: int) -> list[tuple[int, int]]:

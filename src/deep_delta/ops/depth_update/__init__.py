@@ -11,6 +11,7 @@ from deep_delta.ops import device_kernels
 from deep_delta.ops.depth_update import fused, op, reference
 from deep_delta.ops.direction import compute_dtype, plain
 from deep_delta.ops.dispatch import Backend, Choice, resolve
+from deep_delta.ops.operands import check_tensors
 
 __all__ = ["BACKENDS", "delta_operator", "delta_update", "explain_delta_update"]
 
@@ -74,8 +75,10 @@ def delta_update(
 
     Raises:
         ValueError: shapes do not fit; the message names them.
+        TypeError: an input is not a floating-point tensor.
         BackendError: the backend is unknown or cannot run here; the message says why.
     """
+    check_tensors(x=x, k=k, v=v, beta=beta)
     state, dtype = x if x.ndim > k.ndim else x.unsqueeze(-1), compute_dtype(x, k, v, beta)
     if dtype == torch.float64:  # of any operand: what computes in fp32 cannot take it
         state = state.new_empty((0, state.shape[-1]), dtype=dtype)

@@ -7,6 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from deep_delta.ops.operands import check_tensors
+
 
 class MatrixForm(NamedTuple):
     """Inputs of equal rank: x [..., D, V], k [..., D], v [..., V], beta [..., 1]; leading axes still broadcast."""
@@ -24,11 +26,7 @@ def matrix_form(x: Tensor, k: Tensor, v: Tensor, beta: Tensor) -> MatrixForm:
 
     Raises `ValueError` naming the shapes or devices that do not fit, `TypeError` for what is not floating point.
     """
-    for name, tensor in (("x", x), ("k", k), ("v", v), ("beta", beta)):
-        if not tensor.is_floating_point():
-            raise TypeError(f"{name} must be a floating-point tensor, got {tensor.dtype}")
-        if tensor.device != x.device:
-            raise ValueError(f"tensors must be on one device, got x on {x.device} and {name} on {tensor.device}")
+    check_tensors(x=x, k=k, v=v, beta=beta)
     if k.ndim == 0 or x.ndim not in (k.ndim, k.ndim + 1):
         raise ValueError(
             f"x must be [..., D, V] (or [..., D]) for k [..., D], got x {tuple(x.shape)} and k {tuple(k.shape)}"

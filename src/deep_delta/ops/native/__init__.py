@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from deep_delta.errors import BackendError, StorageError
-from deep_delta.ops.tracing import ORDINARY
+from deep_delta.ops.tracing import ORDINARY, recorded
 from deep_delta.paths import cache_folder
 
 FLAGS = ("-std=gnu11", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fPIC")
@@ -38,6 +38,7 @@ _log = logging.getLogger("deep_delta")
 DTYPES = (torch.float32, torch.bfloat16)
 CPU = torch.device("cpu")
 """Where every buffer for a kernel is, whatever the default device."""
+REMEDY = "; what traces a backward pass must trace its forward pass too, or set DEEP_DELTA_BACKEND=reference"
 
 
 def unavailable(*tensors: Tensor | None) -> str | None:
@@ -47,8 +48,8 @@ def unavailable(*tensors: Tensor | None) -> str | None:
             continue
         if not tensor.is_cpu:
             return f"it runs on a CPU, and a tensor is on {tensor.device}"
-        if type(tensor) not in ORDINARY and not torch.compiler.is_compiling():
-            return f"it reads memory, which a {type(tensor).__name__} may not have"
+        if (type(tensor) not in ORDINARY or tensor.is_neg()) and not torch.compiler.is_compiling():
+            return f"it reads memory, and the values of a {type(tensor).__name__} may not be there"
         if tensor.dtype not in DTYPES:
             return f"it computes in fp32 on fp32 or bf16 tensors, and one is {tensor.dtype}"
     if torch.compiler.is_compiling():
@@ -60,19 +61,24 @@ def unavailable(*tensors: Tensor | None) -> str | None:
 def call(name: str, arguments: ctypes.Structure, **operands: Tensor | None) -> None:
     """Call the kernel `name` with every operand's address set in its arguments; they live until it returns.
 
-    Raises `BackendError` with the reason where there are no kernels, or where an operand has no memory to point at.
+    Raises `BackendError` with the reason where there are no kernels, where an operand has no memory to point at, and
+    where a graph is being recorded, which would hold the results' memory and nothing that fills it.
     """
     library = _library()
     if isinstance(library, str):
         raise BackendError(f"the native kernels cannot run: {library}")
+    if recorded():
+        raise BackendError(f"the native kernels cannot be recorded in a graph{REMEDY}")
     for field, tensor in operands.items():
         if tensor is None:
             continue
-        if type(tensor) in ORDINARY and (address := tensor.data_ptr()):
+        if type(tensor) in ORDINARY and tensor.is_cpu and (address := tensor.data_ptr()):
+            if not tensor.is_contiguous():
+                raise BackendError(f"the native kernels read rows, and {field} has strides {tensor.stride()}")
             setattr(arguments, field, address)
         elif type(tensor) not in ORDINARY or tensor.numel():
             kind = f"{type(tensor).__name__} on {tensor.device}"
-            raise BackendError(f"the native kernels read a CPU's memory, and {field} is a {kind}")
+            raise BackendError(f"the native kernels read a CPU's memory, and {field} is a {kind}{REMEDY}")
     function: Callable[..., int] = getattr(library, name)
     if function(ctypes.byref(arguments)):
         raise MemoryError(f"no memory for the scratch rows of {name}")
@@ -80,9 +86,9 @@ def call(name: str, arguments: ctypes.Structure, **operands: Tensor | None) -> N
 
 def rows(tensor: Tensor | None, dtype: torch.dtype = torch.float32) -> Tensor | None:
     """As the kernels read it: contiguous, in this precision."""
-    if tensor is None or (tensor.dtype == dtype and tensor.is_contiguous()):
+    if tensor is None or (tensor.dtype == dtype and tensor.is_contiguous() and not tensor.is_neg()):
         return tensor
-    return tensor.to(dtype).contiguous()
+    return tensor.to(dtype).contiguous().resolve_neg()
 
 
 def threads(tokens: int) -> int:

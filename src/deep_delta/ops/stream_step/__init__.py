@@ -107,7 +107,9 @@ def stream_step(
         ValueError: shapes do not fit; the message names them.
         BackendError: the backend is unknown or cannot run here; the message says why.
     """
-    step = check_step(state, k, v, beta, read, gain, heads, gate, gate_bias, erase, eps, norm_eps)
+    step = check_step(state, k, v, beta, read, gain, heads, gate, gate_bias, erase, eps, norm_eps, carry=carry)
+    if carry is not None and carry.shape != state.shape:
+        raise ValueError(f"carry must be {tuple(state.shape)} as state is, got {tuple(carry.shape)}")
     operands = (state, k, v, beta, read, gain, heads, gate, gate_bias, carry)
     rebuilds = not keep or carry is not None
     if backend == "auto" and rebuilds and torch.compiler.is_compiling():

@@ -9,6 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from deep_delta.ops.operands import check_tensors
+
 
 class StepArguments(NamedTuple):
     """The operands of one step; what each means is told in `deep_delta.ops.stream_step`."""
@@ -57,8 +59,12 @@ def check_step(
     erase: bool,
     eps: float,
     norm_eps: float,
+    **others: Tensor | None,
 ) -> StepArguments:
-    """Hold every shape against the state's. Raises `ValueError` naming the first that does not fit, `TypeError`."""
+    """Hold every shape against the state's. Raises `ValueError` naming the first that does not fit, `TypeError`. Of
+    `others` the device alone is checked."""
+    if others:
+        check_tensors(state=state, **others)
     if state.ndim != 4 or 0 in state.shape:
         raise ValueError(f"state must be [B, T, V, D] with no empty axis, got {tuple(state.shape)}")
     if (v is None) != (beta is None):

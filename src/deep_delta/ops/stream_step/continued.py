@@ -41,10 +41,12 @@ def continue_step(
     Raises:
         ValueError: shapes do not fit; the message names them.
     """
-    step = check_step(state, k, v, beta, read, gain, heads, gate, gate_bias, erase, eps, norm_eps)
+    step = check_step(state, k, v, beta, read, gain, heads, gate, gate_bias, erase, eps, norm_eps, late=late)
     expected = (state.shape[0], len(read) - 1, state.shape[-1])
     if late is not None and late.shape != expected:
         raise ValueError(f"late must be {expected} beside read {tuple(read.shape)}, got {tuple(late.shape)}")
+    if late is not None:
+        step = step._replace(dtype=torch.promote_types(step.dtype, late.dtype))
     operands = (state, k, v, beta, read, gain, heads, gate, gate_bias, late)
     if torch.is_grad_enabled() or wants_plain() or unavailable(*operands):
         with without_autocast(state.device.type):

@@ -1,0 +1,49 @@
+"""What an operator accepts, checked before any kernel reads memory by it."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+
+def check_tensors(**tensors: Tensor | None) -> None:
+    """Floating-point tensors on one device; None passes. Raises `TypeError`, or `ValueError` naming the devices."""
+    first: tuple[str, Tensor] | None = None
+    for name, tensor in tensors.items():
+        if tensor is None:
+            continue
+        if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
+            kind = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
+            raise TypeError(f"{name} must be a floating-point tensor, got {kind}")
+        if first is None:
+            first = name, tensor
+        elif tensor.device != first[1].device:
+            raise ValueError(
+                f"tensors must be on one device, got {first[0]} on {first[1].device} and {name} on {tensor.device}"
+            )
+
+
+def check_operands(**operands: tuple[Tensor | None, str]) -> None:
+    """Hold every tensor against its axes: one character an axis. A digit is its size;
+    equal letters have equal sizes. None passes.
+
+    Raises `ValueError` naming the first whose shape or device does not fit, `TypeError` for what is not floating point.
+    """
+    sizes: dict[str, int] = {}
+    check_tensors(**{name: tensor for name, (tensor, _) in operands.items()})
+    for name, (tensor, axes) in operands.items():
+        if tensor is None:
+            continue
+        shape = tensor.shape
+        fits = len(shape) == len(axes)
+        if fits:
+            for axis, size in zip(axes, shape, strict=True):
+                if axis.isdigit():
+                    fits = fits and size == int(axis)
+                elif axis not in sizes:
+                    sizes[axis] = size
+                elif sizes[axis] != size:
+                    fits = False
+        if not fits:
+            known = ", ".join(f"{axis} = {sizes[axis]}" for axis in axes if axis in sizes)
+            beside = f" with {known}" if known else ""
+            raise ValueError(f"{name} must be [{', '.join(axes)}]{beside}, got {tuple(shape)}")
