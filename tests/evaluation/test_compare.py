@@ -11,6 +11,7 @@ import torch
 
 from deep_delta.data.corpus import Corpus, open_corpus
 from deep_delta.data.tokenizer import Tokenizer, byte_tokenizer, symbol_tokenizer, train_bpe
+from deep_delta.data.tokens import Dataset
 from deep_delta.errors import ConfigError, DataError
 from deep_delta.evaluation import compare as module
 from deep_delta.evaluation.compare import Candidate, Comparison, compare, excerpts, windows
@@ -18,6 +19,8 @@ from deep_delta.evaluation.flops import flops_per_token
 from deep_delta.evaluation.language_model import IGNORED
 from deep_delta.models.transformer import DdlTransformer
 from deep_delta.models.variants import variant_config
+from deep_delta.training.config import TrainingConfig
+from deep_delta.training.validation import Validation
 
 TEXT = "".join(f"Zeile {n}: süß und grün, {n * n} Bäume.\n" for n in range(200))
 
@@ -40,6 +43,14 @@ def candidate(name: str, tokenizer: Tokenizer, variant: str = "ddl-cc", seed: in
         variant, d_model=16, num_layers=1, num_heads=2, vocab_size=tokenizer.vocab_size, max_seq_len=32
     )
     return Candidate(name, variant, 7, DdlTransformer(config), tokenizer, seq_len=24)
+
+
+def prepare(corpus: Corpus, tokenizer: Tokenizer) -> Dataset:
+    """The corpus in memory, held out as `data.tokens.prepare` does."""
+    text = "".join(corpus.documents("validation"))
+    (ids,), (sizes,) = tokenizer.encode_batch([text]), tokenizer.count_bytes([text])
+    validation = np.concatenate([[tokenizer.end_of_text], ids]).astype(tokenizer.dtype)
+    return Dataset(corpus, tokenizer, validation, validation, np.concatenate([[0], sizes]).astype(np.uint32))
 
 
 def uniform(name: str, tokenizer: Tokenizer) -> Candidate:
@@ -163,32 +174,58 @@ def test_excerpts_are_spread_over_the_text_and_about_as_much_as_asked(corpus: Co
     assert "".join(one.text for one in excerpts(corpus, "train", max_bytes=1 << 30)) == text
 
 
-def test_an_excerpt_starts_after_the_text_before_it_and_a_document_after_an_end_of_text(
+def test_windows_run_on_through_a_document_and_one_begins_after_an_end_of_text(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(module, "EXCERPT", 48)  # two windows
+    monkeypatch.setattr(module, "EXCERPT", 50)  # two windows and a bit
     lines = ["a" * 30 + "bcd" * 22, "Bäume " * 20]
     path = tmp_path / "texts.jsonl"
     path.write_text("".join(json.dumps({"text": line}) + "\n" for line in lines))
     corpus = open_corpus(str(path))
-    assert {one.before[-3:] for one in excerpts(corpus, "all", max_bytes=1 << 20)} >= {"", "bcd"}
     one = candidate("mine", byte_tokenizer())
     with torch.no_grad():
         one.model.embedding.weight.mul_(30)
     row = compare([one], corpus, split="all").rows[0]
     nats, count = 0.0, 0
     for text in (text for each in ("train", "validation") for text in corpus.documents(each)):
-        before = [256]
-        for start in range(0, len(text), 48):
-            ids = [*before, *text[start : start + 48].encode()]
-            before = ids[-1:]
-            for first in range(0, len(ids) - 1, 24):
-                window = torch.tensor(ids[first : first + 25])
-                with torch.no_grad():
-                    logits = one.model(window[None, :-1])
-                nats += torch.nn.functional.cross_entropy(logits[0], window[1:], reduction="sum").item()
-                count += len(window) - 1
+        ids = [256, *text.encode()]
+        for first in range(0, len(ids) - 1, 24):
+            window = torch.tensor(ids[first : first + 25])
+            with torch.no_grad():
+                logits = one.model(window[None, :-1])
+            nats += torch.nn.functional.cross_entropy(logits[0], window[1:], reduction="sum").item()
+            count += len(window) - 1
     assert (row.tokens, row.loss) == (count, pytest.approx(nats / count, rel=1e-5))
+
+
+def test_a_long_document_s_bits_per_byte_are_those_of_training(
+    corpus: Corpus, bpe: Tokenizer, monkeypatch: pytest.MonkeyPatch
+):
+    """Wherever excerpts end, in the middle of words too; also with tokenizers that put a blank before a text."""
+    monkeypatch.setattr(module, "EXCERPT", 7)
+    spaced = json.loads(bpe.to_json())
+    spaced["pre_tokenizer"]["add_prefix_space"] = True
+    for tokenizer in (bpe, Tokenizer.from_json(json.dumps(spaced), where="spaced")):
+        one = candidate("one", tokenizer)
+        data = prepare(corpus, tokenizer)
+        training = TrainingConfig(batch_size=2, seq_len=one.seq_len, eval_batches=1000)
+        expected = Validation.of(data, training).measure(one.model, step=1)
+        row = compare([one], corpus).rows[0]
+        assert (row.tokens, row.bits_per_byte) == (expected.tokens, pytest.approx(expected.bits_per_byte, rel=1e-6))
+
+
+def test_an_excerpt_of_a_sampled_text_has_the_tokens_that_it_has_in_the_whole(
+    corpus: Corpus, bpe: Tokenizer, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(module, "EXCERPT", 101)
+    text = "".join(corpus.documents("train"))
+    (sizes,) = bpe.count_bytes([text])
+    ends, expected = np.cumsum(sizes), 0
+    for start in range(0, len(text), 303):
+        low, high = (len(text[:at].encode()) for at in (start, start + 101))
+        expected += int(((low < ends) & (ends <= high)).sum())
+    row = compare([uniform("one", bpe)], corpus, split="train", max_bytes=len(text.encode()) // 3 + 1).rows[0]
+    assert row.tokens == expected
 
 
 @pytest.mark.parametrize("length", [1, 4, 5, 8, 9])

@@ -49,6 +49,19 @@ def test_a_repetition_penalty_counts_the_prompt_and_what_was_drawn():
     assert len(set("the cat" + fresh)) == len(set("the cat")) + 20
 
 
+@pytest.fixture(scope="module")
+def penalised():
+    """A model, what it writes, and how."""
+    model, options = make_model("ddl-cc-ec"), {"sampling": Sampling(repetition_penalty=1.5, top_p=0.9)}
+    return model, write(model, **options), options
+
+
+@pytest.mark.usefixtures("others_defaults")
+def test_the_default_dtype_and_device_of_a_program_change_nothing(penalised):
+    model, expected, options = penalised
+    assert write(model, **options) == expected
+
+
 def test_the_seed_decides():
     model = make_model("ddl-cc")
     assert write(model, seed=1) == write(model, seed=1)

@@ -261,3 +261,18 @@ def test_a_model_whose_parts_were_replaced_is_refused() -> None:
     model.blocks[0].mlp.process.down = nn.Linear(43, 16)
     with pytest.raises(ConfigError, match=r"it has no blocks\.0\.mlp\.process\.down\.bias"):
         released_parameters(model)
+
+
+@pytest.fixture(scope="module")
+def before() -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Their parameters, and those of the model that they make."""
+    parameters = draw_parameters(BASE, "cc-ec", seed=0)
+    return parameters, model_from_released(BASE, parameters).state_dict()
+
+
+@pytest.mark.usefixtures("others_defaults")
+def test_the_default_dtype_and_device_of_a_program_change_nothing(before: tuple[dict[str, Tensor], dict[str, Tensor]]):
+    parameters, expected = before
+    for name, tensor in model_from_released(BASE, parameters).state_dict().items():
+        assert tensor.dtype == torch.float32
+        assert torch.equal(tensor, expected[name])

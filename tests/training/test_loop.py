@@ -14,6 +14,7 @@ from torch import Tensor
 
 from deep_delta.data.tokens import Dataset
 from deep_delta.errors import DataError, NumericsError
+from deep_delta.models.config import DdlConfig
 from deep_delta.models.transformer import DdlTransformer
 from deep_delta.runs.comparison import Evaluation
 from deep_delta.runs.layout import VariantFolder
@@ -50,10 +51,10 @@ def train_until(job: Job, last: int, checkpoint: Path | None = None, signum: int
 class Noisy(DdlTransformer):
     """Draws random numbers in training, as dropout would."""
 
-    def loss(self, ids: Tensor, targets: Tensor, observe: Any = None) -> Tensor:
+    def forward(self, ids: Tensor, *rest: Any, **options: Any) -> Tensor:
         if self.training:
             ids = torch.where(torch.rand(ids.shape) < 0.1, 0, ids)
-        return super().loss(ids, targets, observe)
+        return super().forward(ids, *rest, **options)
 
 
 @pytest.fixture
@@ -270,9 +271,10 @@ def poisoned(at: int) -> type[DdlTransformer]:
     class Poisoned(DdlTransformer):
         calls = 0
 
-        def loss(self, ids: Tensor, targets: Tensor, observe: Any = None) -> Tensor:
-            Poisoned.calls += 1
-            return super().loss(ids, targets, observe) * (float("nan") if Poisoned.calls == at else 1.0)
+        def forward(self, ids: Tensor, targets: Tensor | None = None, **options: Any) -> Tensor:
+            found = super().forward(ids, targets, **options)
+            Poisoned.calls += targets is not None
+            return found * (float("nan") if targets is not None and Poisoned.calls == at else 1.0)
 
     return Poisoned
 
@@ -309,6 +311,51 @@ def test_a_validation_split_shorter_than_a_sequence_is_refused_before_the_first_
     assert job.folder.events.read() == []
 
 
+def test_hooks_and_wrappers_of_a_model_see_every_step_and_every_evaluation(
+    data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    seen: list[bool] = []
+
+    class Hooked(DdlTransformer):
+        def __init__(self, config: DdlConfig) -> None:
+            super().__init__(config)
+            self.register_forward_pre_hook(lambda model, given: seen.append(len(given) == 2 and model.training))
+
+    monkeypatch.setattr(loop, "DdlTransformer", Hooked)
+    train(job_of(data, tmp_path, tiny_training(max_steps=2, accumulation_steps=2)))
+    assert seen.count(True) == 4
+    assert seen.count(False) == 3  # two batches of an evaluation, and the look at the gates
+
+
+@pytest.mark.parametrize("fields", [{}, {"mixer": "deltanet"}, {"residual": "hyper"}], ids=str)
+def test_blocks_that_run_again_learn_the_same(fields: dict[str, Any], data: Dataset, tmp_path: Path):
+    stored, again = (
+        job_of(data, tmp_path / str(on), tiny_training(recompute=on, accumulation_steps=2), "ddl-ec", **fields)
+        for on in (False, True)
+    )
+    train(stored)
+    train(again)
+    one, other = (
+        [event["loss"] for event in job.folder.events.read() if event["kind"] in ("step", "evaluation")]
+        for job in (stored, again)
+    )
+    assert other == pytest.approx(one, rel=1e-6)
+
+
+def test_a_training_that_recomputes_keeps_less_for_the_backward_pass():
+    ids = torch.zeros(2, 16, dtype=torch.int64)
+    model = DdlTransformer(tiny_config())
+
+    def kept(recompute: bool) -> int:
+        sizes: list[int] = []
+        loss_of = step.prepare_loss(model, tiny_training(recompute=recompute))
+        with torch.autograd.graph.saved_tensors_hooks(lambda one: sizes.append(one.numel()) or one, lambda one: one):
+            loss_of(ids, ids)
+        return sum(sizes)
+
+    assert kept(recompute=True) < kept(recompute=False) / 2
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_both_precisions_learn(precision: str, data: Dataset, tmp_path: Path):
     job = job_of(data, tmp_path, tiny_training(max_steps=12, precision=precision, learning_rate=1e-2))
@@ -319,8 +366,11 @@ def test_both_precisions_learn(precision: str, data: Dataset, tmp_path: Path):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")  # PyTorch's own
-def test_a_compiled_model_learns_the_same_and_is_saved_as_a_plain_one(data: Dataset, tmp_path: Path):
-    eager, compiled = (job_of(data, tmp_path / str(on), tiny_training(compile=on)) for on in (False, True))
+@pytest.mark.parametrize("recompute", [False, True])
+def test_a_compiled_model_learns_the_same_and_is_saved_as_a_plain_one(recompute: bool, data: Dataset, tmp_path: Path):
+    eager, compiled = (
+        job_of(data, tmp_path / str(on), tiny_training(compile=on, recompute=on and recompute)) for on in (False, True)
+    )
     train(eager)
     train(compiled)
     one, other = (

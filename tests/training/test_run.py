@@ -19,6 +19,7 @@ from deep_delta.errors import CheckpointError, ConfigError, DataError, NumericsE
 from deep_delta.models.transformer import DdlTransformer
 from deep_delta.runs.comparison import Evaluation, TrainingComparison
 from deep_delta.runs.layout import RunFolder
+from deep_delta.runs.manifest import read_manifest
 from deep_delta.training import loop
 from deep_delta.training import run as module
 from deep_delta.training.checkpoint import load_checkpoint
@@ -159,6 +160,17 @@ def test_more_steps_continue_every_variant(run: Path):
     found = resume(run, changes={"max_steps": 6})
     assert [(one.status, one.step, len(one.curve)) for one in found.runs] == [("finished", 6, 6)] * 3
     assert TrainingComparison.read(RunFolder(run).comparison).training["max_steps"] == 6
+
+
+def test_a_run_from_before_recomputing_goes_on_and_may_begin_to_recompute(run: Path):
+    comparison = run / "training_comparison.json"
+    comparison.write_text(comparison.read_text().replace('"recompute": false,', ""))
+    for path in run.glob("*/checkpoints/*/manifest.json"):
+        manifest = read_manifest(path.parent)
+        del manifest.training["recompute"]
+        path.write_bytes(manifest.to_bytes())
+    assert resume(run, changes={"max_steps": 5}).training["recompute"] is False
+    assert resume(run, changes={"max_steps": 6, "recompute": True}).training["recompute"] is True
 
 
 def test_a_checkpoint_continues_its_variant_only(run: Path, data: Dataset, text_file: Path, tmp_path: Path):
@@ -325,9 +337,9 @@ def test_one_variant_that_fails_does_not_keep_the_others_from_training(
     data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     class Fragile(DdlTransformer):
-        def loss(self, ids: torch.Tensor, targets: torch.Tensor, observe: Any = None) -> torch.Tensor:
+        def forward(self, *given: Any, **options: Any) -> torch.Tensor:
             factor = float("nan") if self.config.residual == "delta" and self.config.d_value == 1 else 1.0
-            return super().loss(ids, targets, observe) * factor
+            return super().forward(*given, **options) * factor
 
     monkeypatch.setattr(loop, "DdlTransformer", Fragile)
     with pytest.raises(NumericsError, match="ddl: the loss is nan at step 1, batch 0"):
@@ -354,3 +366,16 @@ def test_what_was_trained_can_be_loaded(finished: Path, data: Dataset):
     assert model.config == CONFIGS["ddl-cc"]
     assert tokenizer.sha256 == data.tokenizer.sha256
     assert (manifest.variant, manifest.step) == ("ddl-cc", 4)
+
+
+@pytest.mark.usefixtures("others_defaults")
+def test_the_default_dtype_and_device_of_a_program_change_nothing(
+    finished: Path, data: Dataset, text_file: Path, tmp_path: Path
+):
+    config, path = {"ddl-cc": CONFIGS["ddl-cc"]}, tmp_path / "run"
+    with pytest.raises(Interrupted):
+        train(config, tiny_training(), data, path, data_spec=str(text_file), reporter=Watcher(press_at=("ddl-cc", 2)))
+    resume(path)
+    assert differences(RunFolder(finished).variant("ddl-cc"), RunFolder(path).variant("ddl-cc")) == []
+    model, _, _ = load_checkpoint(path / "ddl-cc")
+    assert {(one.dtype, one.device.type) for one in model.parameters()} == {(torch.float32, "cpu")}

@@ -11,11 +11,12 @@ import torch
 from deep_delta.benchmarks.machine import waiter
 from deep_delta.benchmarks.timing import interleave
 from deep_delta.models.config import DdlConfig
+from deep_delta.models.modes import usual_defaults
 from deep_delta.models.transformer import DdlTransformer
 from deep_delta.runs.benchmark import StepTime
 from deep_delta.training.config import TrainingConfig
 from deep_delta.training.optimizer import build_optimizer
-from deep_delta.training.step import take_step
+from deep_delta.training.step import prepare_loss, take_step
 
 
 def measure_step_times(
@@ -29,7 +30,7 @@ def measure_step_times(
 
     The first of `configs` is what the others are relative to. All models are in memory at once.
     """
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), usual_defaults():
         torch.manual_seed(training.seed)
         models = {name: DdlTransformer(config).to(device) for name, config in configs.items()}
     steps = {name: training_step(model, training) for name, model in models.items()}
@@ -39,7 +40,7 @@ def measure_step_times(
 def training_step(model: DdlTransformer, training: TrainingConfig) -> Callable[[], None]:
     """A function that takes one whole step of `model`, always on the same random tokens."""
     optimizer = build_optimizer(model, training)
-    loss_of = torch.compile(model.loss) if training.compile else model.loss
+    loss_of = prepare_loss(model, training)
     tokens = np.random.default_rng(training.seed).integers(
         model.config.vocab_size, size=(training.batch_size, training.seq_len + 1)
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import groupby, islice
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -29,10 +29,15 @@ _BEFORE = 64
 
 
 class Excerpt(NamedTuple):
-    """A part of a document, and the last characters before it: none where the document begins."""
+    """A part of a document that is predicted. Its tokens are those that the passage around it has there, since a word
+    that is cut in two, or a line that begins with nothing before it, has others."""
 
     text: str
+    passage: str
+    start: int
+    """of the text in the passage, in characters"""
     before: str
+    """the last characters before the passage: none where the document begins"""
 
 
 BITS_PER_BYTE = "bits per byte"
@@ -100,8 +105,9 @@ def compare(
     """Score every candidate on the same excerpts of `corpus`, about `max_bytes` evenly spread over the split.
 
     Each excerpt is predicted whole, in windows of the candidate's `seq_len`, so that all tokenizers account for the
-    same bytes. It starts after what training starts from too: the token before it, or the end-of-text token where a
-    document begins. Candidates are taken one at a time, as an iterator loads them.
+    same bytes. Tokens and windows are those of training: they run on from excerpt to excerpt, and follow the token
+    before, or the end-of-text token where a document begins. Candidates are taken one at a time, as an iterator loads
+    them.
 
     Raises `DataError` when there is no text, no token or no candidate, `ConfigError` when two have one name,
     `NumericsError`.
@@ -113,7 +119,7 @@ def compare(
     for candidate in candidates:
         if candidate.name in rows:
             raise ConfigError(f"{candidate.name} is given twice; compare different checkpoints")
-        rows[candidate.name], bits[candidate.name] = _score(candidate, texts, sizes, precision)
+        rows[candidate.name], bits[candidate.name] = _score(candidate, texts, precision)
     if not rows:
         raise DataError("nothing to evaluate: no checkpoint was given")
     ranking = rank_pieces(bits, sizes, BITS_PER_BYTE)
@@ -132,13 +138,14 @@ def excerpts(corpus: Corpus, split: Part, *, max_bytes: int) -> list[Excerpt]:
     """Every n-th piece of the split, n being the smallest that leaves about `max_bytes`; `DataError` for no text."""
     splits = SPLITS if split == "all" else (split,)
     every = max(1, math.ceil(sum(corpus.num_bytes(each) for each in splits) / max_bytes))
-    chosen = list(islice(_cut(piece for each in splits for piece in corpus.pieces(each)), 0, None, every))
+    pieces = (piece for each in splits for piece in corpus.pieces(each))
+    chosen = list(islice(_cut(pieces, whole=every == 1), 0, None, every))
     if not chosen:
         raise DataError(f"nothing to evaluate: {corpus.name} has no text in its {split} split")
     return chosen
 
 
-def windows(ids: Sequence[int], seq_len: int, start: int) -> tuple[np.ndarray, np.ndarray]:
+def windows(ids: Sequence[int] | np.ndarray, seq_len: int, start: int) -> tuple[np.ndarray, np.ndarray]:
     """Inputs and targets [B, seq_len] in which each of `ids` is a target once, the first after the token `start`.
 
     What is left over of the last window repeats `start` and is `IGNORED`.
@@ -151,33 +158,53 @@ def windows(ids: Sequence[int], seq_len: int, start: int) -> tuple[np.ndarray, n
     return inputs.reshape(rows, seq_len), targets.reshape(rows, seq_len)
 
 
-def _cut(pieces: Iterable[Piece]) -> Iterator[Excerpt]:
-    before = ""
+def _cut(pieces: Iterable[Piece], *, whole: bool) -> Iterator[Excerpt]:
+    """Every excerpt in its whole piece, or in no more of it than an excerpt's length on both sides."""
+    behind = ""
     for piece in pieces:
-        if piece.begins:
-            before = ""
+        behind = "" if piece.begins else behind[-_BEFORE:]
+        margin = len(piece.text) if whole else EXCERPT
         for start in range(0, len(piece.text), EXCERPT):
-            text = piece.text[start : start + EXCERPT]
-            yield Excerpt(text, before)
-            before = text[-_BEFORE:]
+            first = max(0, start - margin)
+            yield Excerpt(
+                text=piece.text[start : start + EXCERPT],
+                passage=piece.text[first : start + EXCERPT + margin],
+                start=start - first,
+                before=piece.text[max(0, first - _BEFORE) : first] if first else behind,
+            )
+        behind = piece.text
+
+
+def _batches(tokenizer: Tokenizer, excerpts: Iterable[Excerpt], seq_len: int) -> Iterator[Batch]:
+    """The windows of each excerpt's tokens; a token that reaches from one to the next is the next one's."""
+    for (passage, before), parts in groupby(excerpts, key=lambda one: (one.passage, one.before)):
+        (ids,), (sizes,) = tokenizer.encode_batch([passage]), tokenizer.count_bytes([passage])
+        first = (tokenizer.encode(before) or [tokenizer.end_of_text])[-1]
+        inputs, targets = windows(ids, seq_len, first)
+        ends = np.cumsum(sizes, dtype=np.int64)
+        for part in parts:
+            start, size = len(passage[: part.start].encode()), len(part.text.encode())
+            low, high = np.searchsorted(ends, (start, start + size), side="right").tolist()
+            low = low if part.start else 0
+            rows = slice(low // seq_len, math.ceil(high / seq_len))
+            places = np.arange(targets.size).reshape(targets.shape)[rows]
+            asked = (low <= places) & (places < high)
+            yield Batch(inputs[rows], np.where(asked, targets[rows], IGNORED), size)
 
 
 def _score(
-    candidate: Candidate, texts: Sequence[Excerpt], sizes: Sequence[int], precision: Literal["fp32", "bf16"]
+    candidate: Candidate, texts: Sequence[Excerpt], precision: Literal["fp32", "bf16"]
 ) -> tuple[Row, list[float]]:
     """A candidate's row, and its bits per byte of each excerpt."""
     model, tokenizer = candidate.model, candidate.tokenizer
-    encoded = [tokenizer.encode(one.text) for one in texts]
-    if not any(encoded):
+    batches = list(_batches(tokenizer, texts, candidate.seq_len))
+    asked = next((batch for batch in batches if (batch.targets != IGNORED).any()), None)
+    if asked is None:
         raise DataError(f"nothing to evaluate: tokenizer {tokenizer.name} of {candidate.name} makes no token of it")
-    starts = [(tokenizer.encode(one.before) or [tokenizer.end_of_text])[-1] for one in texts]
-    cut = [windows(ids, candidate.seq_len, start) for ids, start in zip(encoded, starts, strict=True)]
-    batches = [Batch(inputs, targets, size) for (inputs, targets), size in zip(cut, sizes, strict=True)]
     scores = list(score_batches(model, batches, precision=precision))
     nats, tokens = math.fsum(score.nats for score in scores), sum(score.tokens for score in scores)
-    inputs, targets = next(pair for pair in cut if pair[0].size)
-    whole = (targets != IGNORED).all(axis=1)
-    probe = inputs[whole] if whole.any() else inputs[:1, : int((targets != IGNORED).sum())]
+    whole = (asked.targets != IGNORED).all(axis=1)
+    probe = asked.ids[whole] if whole.any() else asked.ids[:1, : int((asked.targets != IGNORED).sum())]
     loss = nats / tokens
     row = Row(
         name=candidate.name,
@@ -188,7 +215,7 @@ def _score(
         flops_per_token=flops_per_token(model.config, candidate.seq_len).forward,
         loss=loss,
         perplexity=perplexity(loss) if math.isfinite(perplexity(loss)) else None,
-        bits_per_byte=nats / math.log(2) / sum(sizes),
+        bits_per_byte=nats / math.log(2) / sum(batch.num_bytes for batch in batches),
         tokens=tokens,
         spectra=snapshot(model, probe, precision=precision),
     )

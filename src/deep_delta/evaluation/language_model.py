@@ -89,7 +89,7 @@ def score_batches(
                 continue
             ids, targets = (torch.from_numpy(part).to(device) for part in (batch.ids, batch.targets))
             with torch.no_grad(), autocast(device, precision):
-                loss = model.loss(ids, targets).item()
+                loss = model(ids, targets).item()
             if not math.isfinite(loss):
                 raise NumericsError(f"the loss of evaluation batch {index} is {loss}")
             yield BatchScore(loss * tokens, tokens, batch.num_bytes)

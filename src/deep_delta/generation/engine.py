@@ -181,6 +181,6 @@ class _Row:
         if self.sampling.repetition_penalty == 1:
             return None
         if self._seen is None:
-            self._seen = torch.zeros(vocab_size, dtype=torch.bool)
+            self._seen = torch.zeros(vocab_size, dtype=torch.bool, device="cpu")
         self._seen[self.unread] = True
         return self._seen[: self.tokenizer.vocab_size]

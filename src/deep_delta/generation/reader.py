@@ -58,7 +58,7 @@ class Reader:
         logits, caches = [], []
         for (fresh, _), rows in together.items():
             cache = self._cache_of(rows, fresh)
-            logits.append(self._read(torch.tensor([unread[row] for row in rows]), cache))
+            logits.append(self._read([unread[row] for row in rows], cache))
             caches.append(cache)
         order = [row for rows in together.values() for row in rows]
         places = sorted(range(len(order)), key=order.__getitem__)
@@ -90,8 +90,8 @@ class Reader:
         assert self._cache is not None
         return self._cache if len(rows) == len(self.windows) else self._cache.select(rows)
 
-    def _read(self, ids: Tensor, cache: DecodeCache | None) -> Tensor:
-        ids = ids.to(next(self.model.parameters()).device)
+    def _read(self, rows: list[Sequence[int]], cache: DecodeCache | None) -> Tensor:
+        ids = torch.tensor(rows, dtype=torch.int64, device=next(self.model.parameters()).device)
         if cache is None:
             return self.model.next_logits(ids)
         for piece in ids.split(max(1, self.prefill_chunk // len(ids)), dim=1):

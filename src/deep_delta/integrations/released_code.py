@@ -18,6 +18,7 @@ from deep_delta.errors import CheckpointError, ConfigError
 from deep_delta.integrations.released_config import CodeName, our_config, require_form, their_config
 from deep_delta.integrations.released_folder import read_released
 from deep_delta.integrations.released_layout import entries
+from deep_delta.models.modes import usual_defaults
 from deep_delta.models.transformer import DdlTransformer
 
 _EMBEDDING, _HEAD = "transformer.wte.weight", "lm_head.weight"
@@ -62,7 +63,7 @@ def model_from_released(
         CheckpointError: a parameter is missing, left over, or of another shape.
     """
     parameters = _without_tied_head(parameters)
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), usual_defaults():
         model = DdlTransformer(our_config(config, parameters, code, max_seq_len))
     ours = dict(model.named_parameters())
     unread = set(parameters)

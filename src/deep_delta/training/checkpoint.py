@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from deep_delta.data.tokenizer import Tokenizer
 from deep_delta.errors import CheckpointError, ConfigError, DataError
 from deep_delta.models.config import DdlConfig
+from deep_delta.models.modes import usual_defaults
 from deep_delta.models.transformer import DdlTransformer
 from deep_delta.runs.checkpoint_files import Best, Writer, verify, write_checkpoint, write_folder
 from deep_delta.runs.layout import BEST, resolve_checkpoint
@@ -164,7 +165,7 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> tup
     """
     folder = resolve_checkpoint(path)
     manifest = _verify(folder, MODEL, TOKENIZER)
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), usual_defaults():
         model = DdlTransformer(_saved_config(folder, manifest))
     load_weights(folder / MODEL, model)
     try:

@@ -36,6 +36,9 @@ class TrainingConfig(Record):
 
     precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16: autocast; parameters stay fp32")
     compile: bool = Field(False, description="torch.compile the model")
+    recompute: bool = Field(
+        False, description="keep only what enters each block and run it again in the backward pass: less memory"
+    )
     seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = Field(0, description="parameters, data order and all else")
     data_workers: Annotated[int, Field(ge=0, le=256)] = Field(0, description="threads that prepare batches ahead")
 

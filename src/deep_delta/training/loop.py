@@ -18,6 +18,7 @@ import torch
 from deep_delta.data.batches import Batches, TrainingData
 from deep_delta.errors import NumericsError
 from deep_delta.models.config import DdlConfig
+from deep_delta.models.modes import usual_defaults
 from deep_delta.models.transformer import DdlTransformer
 from deep_delta.runs.layout import VariantFolder
 from deep_delta.training.checkpoint import TrainState, restore, save_checkpoint
@@ -25,7 +26,7 @@ from deep_delta.training.config import TrainingConfig
 from deep_delta.training.optimizer import build_optimizer
 from deep_delta.training.reporting import Reporter, StepReport
 from deep_delta.training.signals import Interrupted, StopRequest
-from deep_delta.training.step import take_step
+from deep_delta.training.step import prepare_loss, take_step
 from deep_delta.training.validation import Validation
 
 
@@ -56,7 +57,7 @@ def train_variant(job: Job, checkpoint: Path | None, *, reporter: Reporter, stop
     """
     run = _begin(job, checkpoint, reporter)
     state, training = run.state, job.training
-    loss_of = torch.compile(run.model.loss) if training.compile else run.model.loss
+    loss_of = prepare_loss(run.model, training)
     reporter.variant_started(job.variant, state.step, training.max_steps)
     batches = run.batches.prefetch(state.micro_step, training.data_workers)
     while state.step < training.max_steps:
@@ -148,7 +149,8 @@ def _begin(job: Job, checkpoint: Path | None, reporter: Reporter) -> _Run:
     """Build everything from the seed, then put it to where the checkpoint found it; `restore` comes last."""
     training = job.training
     _seed(training.seed)
-    model = DdlTransformer(job.config).to(job.device)
+    with usual_defaults():
+        model = DdlTransformer(job.config).to(job.device)
     optimizer = build_optimizer(model, training)
     batches = job.data.training_batches(batch_size=training.batch_size, seq_len=training.seq_len, seed=training.seed)
     validation = Validation.of(job.data, training)

@@ -83,7 +83,7 @@ def _encode(state: torch.Tensor) -> str:
 
 
 def _decode(text: str) -> torch.Tensor:
-    return torch.tensor(list(base64.b64decode(text)), dtype=torch.uint8)
+    return torch.tensor(list(base64.b64decode(text)), dtype=torch.uint8, device="cpu")
 
 
 def _pack(words: np.ndarray | tuple[int, ...]) -> str:

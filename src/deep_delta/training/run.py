@@ -21,6 +21,7 @@ from deep_delta.data.tokenizer import Tokenizer
 from deep_delta.errors import CheckpointError, ConfigError, NumericsError
 from deep_delta.evaluation.ranking import rank_runs
 from deep_delta.models.config import DdlConfig
+from deep_delta.models.modes import usual_defaults
 from deep_delta.models.transformer import DdlTransformer
 from deep_delta.runs.comparison import Origin, Ranking, TrainingComparison
 from deep_delta.runs.layout import BEST, RunFolder, resolve_checkpoint
@@ -36,7 +37,7 @@ from deep_delta.training.summary import summarize_variant
 from deep_delta.training.validation import Validation
 
 MAY_CHANGE = frozenset(
-    ("max_steps", "eval_interval", "checkpoint_interval", "keep_checkpoints", "compile", "data_workers")
+    ("max_steps", "eval_interval", "checkpoint_interval", "keep_checkpoints", "compile", "recompute", "data_workers")
 )
 """Training fields that a resumed run may give anew; a larger `max_steps` also stretches the cosine from there on."""
 
@@ -169,7 +170,7 @@ class _Run:
 
 def _unfilled(config: DdlConfig) -> DdlTransformer:
     """A model whose parameters have sizes but no values: it costs no time and draws no random numbers."""
-    with torch.device("meta"):
+    with usual_defaults(), torch.device("meta"):
         model = DdlTransformer(config)
     return model.to_empty(device="cpu")
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from deep_delta.data.batches import IGNORED
 from deep_delta.errors import DataError, NumericsError
 from deep_delta.evaluation.language_model import autocast
+from deep_delta.models.transformer import DdlTransformer
 from deep_delta.training.config import TrainingConfig
 from deep_delta.training.schedule import learning_rate
 
@@ -34,6 +35,13 @@ class StepResult:
     """before clipping"""
     tokens: int
     """targets trained on: all positions of a text; of a task, the answers that are asked for"""
+
+
+def prepare_loss(model: DdlTransformer, training: TrainingConfig) -> Loss:
+    """`model(ids, targets)`, called as a module is, so that hooks and wrappers see it; compiled and recomputing as
+    `training` says."""
+    model.recompute = training.recompute
+    return torch.compile(model) if training.compile else model
 
 
 def take_step(
