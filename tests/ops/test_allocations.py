@@ -9,9 +9,9 @@ from pathlib import Path
 import deep_delta.ops
 
 ALLOCATE = frozenset(
-    "arange empty empty_strided eye from_numpy full linspace logspace ones rand randint randn randperm scalar_tensor "
-    "tensor tril_indices triu_indices zeros".split()
-)
+    ("arange", "empty", "empty_strided", "eye", "from_numpy", "full", "linspace", "logspace", "ones", "rand", "randint",
+     "randn", "randperm", "scalar_tensor", "tensor", "tril_indices", "triu_indices", "zeros")
+)  # fmt: skip
 """Functions of `torch` that ask the defaults; `new_empty`, `zeros_like` and their kind ask a tensor."""
 SOURCES = sorted(Path(deep_delta.ops.__file__).parent.rglob("*.py"))
 

@@ -28,7 +28,7 @@ set several at once. Tasks with known answers: `ddl data --help` lists them.
 
 _EXAMPLES = """
   ddl train --recipe quick
-  ddl train --variants baseline,ddl-cc --data book.txt --tokenizer bpe --recipe quick --out runs/book
+  ddl train --data book.txt --tokenizer bpe --recipe quick --out runs/book
   ddl train --variants all --data 'texts/*.txt' --tokenizer bpe --size small
   ddl train --size 124m --recipe paper --train.seed 1 --device cuda
   ddl train --data synth:parity:train=3-40,test=40-256 --train.max-steps 1000

@@ -14,6 +14,7 @@ from deep_delta.ops.operands import check_operands
 from deep_delta.ops.plain import autocast_dtype, first_derivative_only, wants_plain
 
 Reduction = Literal["mean", "sum"]
+INTEGERS = (torch.int64, torch.int32)
 IGNORED = -100
 """The target of a token that asks for nothing."""
 LOGITS_AT_ONCE = 1 << 21
@@ -27,20 +28,21 @@ def linear_cross_entropy(
 ) -> Tensor:
     """−log softmax(hidden weightᵀ)[target] over the targets that count, an fp32 scalar (fp64 stays fp64).
 
-    hidden [N, D], weight [C, D], targets [N] (int64). `reduction` is the "mean" of the targets that count, or their
-    "sum"; where none counts both are 0, with gradients of 0. The gradients are made in the forward pass, from the
+    hidden [N, D], weight [C, D], targets [N] of int64 or int32. `reduction` is the "mean" of the targets that count, or
+    their "sum"; where none counts both are 0, with gradients of 0. The gradients are made in the forward pass, from the
     logits while they are at hand, and kept instead of them; the backward pass only scales them.
     """
     check_operands(hidden=(hidden, "ND"), weight=(weight, "CD"))
-    if targets.shape != hidden.shape[:1] or targets.dtype != torch.int64 or targets.device != hidden.device:
+    if targets.shape != hidden.shape[:1] or targets.dtype not in INTEGERS or targets.device != hidden.device:
         raise ValueError(
-            f"targets must be int64 [N] on {hidden.device} beside hidden {tuple(hidden.shape)}, got {targets.dtype} "
-            f"{tuple(targets.shape)} on {targets.device}"
+            f"targets must be int64 or int32 [N] on {hidden.device} beside hidden {tuple(hidden.shape)}, "
+            f"got {targets.dtype} {tuple(targets.shape)} on {targets.device}"
         )
     if not len(weight):
         raise ValueError(f"weight must have a row for each word, got {tuple(weight.shape)}")
     if reduction not in ("mean", "sum"):
         raise ValueError(f"reduction must be 'mean' or 'sum', got {reduction!r}")
+    targets = targets.long()
     if wants_plain(hidden, weight, targets):
         return plain(hidden, weight, targets, ignore_index, reduction)
     needs_gradient = torch.is_grad_enabled() and (hidden.requires_grad or weight.requires_grad)
@@ -60,7 +62,7 @@ def cross_entropy(
 ) -> Tensor:
     """The same from logits [N, C], wherever they come from."""
     wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    total = F.cross_entropy(wide, targets, ignore_index=ignore_index, reduction="sum")
+    total = F.cross_entropy(wide, targets.long(), ignore_index=ignore_index, reduction="sum")
     return total if reduction == "sum" else total / (targets != ignore_index).sum().clamp_min(1)
 
 

@@ -19,8 +19,9 @@ PROXY = torch._C._TorchDispatchModeKey.PROXY
 def ordinary(*tensors: Tensor | None) -> bool:
     """Whether each is a tensor or parameter of PyTorch's own kind, with its values in memory (None passes): neither
     meta nor a view that stands for the negative of what is stored."""
-    for one in tensors:  # noqa: SIM110 - a loop is faster, and this runs several times a boundary
-        if one is not None and (type(one) not in ORDINARY or one.is_meta or one.is_neg()):
+    eager = not torch.compiler.is_compiling()
+    for one in tensors:
+        if one is not None and (type(one) not in ORDINARY or one.is_meta or (eager and one.is_neg())):
             return False
     return True
 

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from deep_delta.errors import BackendError, StorageError
-from deep_delta.ops.tracing import ORDINARY, recorded
+from deep_delta.ops.tracing import ORDINARY, ordinary, recorded
 from deep_delta.paths import cache_folder
 
 FLAGS = ("-std=gnu11", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fPIC")
@@ -48,7 +48,7 @@ def unavailable(*tensors: Tensor | None) -> str | None:
             continue
         if not tensor.is_cpu:
             return f"it runs on a CPU, and a tensor is on {tensor.device}"
-        if (type(tensor) not in ORDINARY or tensor.is_neg()) and not torch.compiler.is_compiling():
+        if not torch.compiler.is_compiling() and not ordinary(tensor):
             return f"it reads memory, and the values of a {type(tensor).__name__} may not be there"
         if tensor.dtype not in DTYPES:
             return f"it computes in fp32 on fp32 or bf16 tensors, and one is {tensor.dtype}"

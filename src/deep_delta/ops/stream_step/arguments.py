@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from deep_delta.ops.operands import check_tensors
+from deep_delta.ops.operands import check_tensor, check_tensors
 
 
 class StepArguments(NamedTuple):
@@ -86,10 +86,8 @@ def check_step(
     ):
         if tensor is None and name not in ("k", "gain"):
             continue
-        if tensor is None or not tensor.is_floating_point():
-            raise TypeError(f"{name} must be a floating-point tensor, got {None if tensor is None else tensor.dtype}")
-        if not (tensor.is_cpu and state.is_cpu) and tensor.device != state.device:
-            raise ValueError(f"{name} is on {tensor.device} and state on {state.device}; they must be on one device")
+        check_tensor(name, tensor, "state", state)
+        assert tensor is not None
         if shape is not None and tensor.shape != shape:
             raise ValueError(
                 f"{name} must be {tuple(shape)} beside state {tuple(state.shape)}, got {tuple(tensor.shape)}"
