@@ -173,3 +173,10 @@ def test_suites_add_up(case):
     two = Plan((Group((case("b"),)),), growth=(GrowthPlan("g", "T", {}),), skipped={"y": "2"})
     both = merge([one, two])
     assert (len(both.groups), len(both.growth), dict(both.skipped)) == (2, 1, {"x": "1", "y": "2"})
+
+
+@pytest.mark.usefixtures("others_defaults")
+def test_a_program_s_own_defaults_change_no_case(machine, case):
+    found = measure(machine, case("a"))
+    assert [row.name.rsplit("/", 1)[1] for row in found.rows] == ["forward", "forward_backward"]
+    assert all(row.saved_bytes in (None, 0) for row in found.rows)

@@ -110,12 +110,12 @@ def relative_error(actual: Tensor, expected: Tensor, least: float = 0.0) -> floa
 
 def upstream_of(made: Outputs) -> Outputs:
     """Gradients of outputs that are the same at every call: 1 for a loss, else random."""
-    return tuple(
-        torch.ones_like(output)
-        if output.ndim == 0
-        else torch.randn(output.shape, generator=torch.Generator().manual_seed(output.numel())).to(output)
-        for output in made
-    )
+    return tuple(torch.ones_like(output) if output.ndim == 0 else _drawn_like(output) for output in made)
+
+
+def _drawn_like(output: Tensor) -> Tensor:
+    generator = torch.Generator("cpu").manual_seed(output.numel())
+    return torch.randn(output.shape, generator=generator, dtype=torch.float32, device="cpu").to(output)
 
 
 def gradients(workload: Workload, made: Outputs, upstream: Outputs) -> dict[str, Tensor]:

@@ -23,6 +23,7 @@ from deep_delta.benchmarks.machine import capabilities, waiter
 from deep_delta.benchmarks.memory import peak_bytes, saved_bytes
 from deep_delta.benchmarks.timing import Clock, interleave
 from deep_delta.errors import ConfigError
+from deep_delta.models.modes import usual_defaults
 from deep_delta.runs.benchmark import Benchmark, BenchmarkRow, Ceiling, Phase, StepTime, Unmeasured
 from deep_delta.training.memory import keep_freed_memory
 from deep_delta.training.provenance import origin
@@ -107,7 +108,8 @@ class Runner:
             if isinstance(judged, str):
                 missing.append(Unmeasured(name=case.name, reason=judged, kind="wrong"))
                 continue
-            ready[case.name] = case, case.build(self.setting.device), judged
+            with usual_defaults():
+                ready[case.name] = case, case.build(self.setting.device), judged
         rows: list[BenchmarkRow] = []
         for phase in dict.fromkeys(phase for case, _, _ in ready.values() for phase in case.phases):
             runs = {name: _runner(each[1], phase) for name, each in ready.items() if phase in each[0].phases}
@@ -125,7 +127,8 @@ class Runner:
     def _check(self, case: Case) -> Judgement | str:
         """How far the case is from right; where that is too far, or it fails, what is wrong with it."""
         try:
-            judged = judge_case(case, self.setting.device)
+            with usual_defaults():
+                judged = judge_case(case, self.setting.device)
         except RuntimeError as problem:
             return f"wrong: it fails with {type(problem).__name__}: {str(problem).strip().splitlines()[0]}"
         return judged if judged.is_right else f"wrong: {judged}"

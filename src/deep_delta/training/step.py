@@ -66,7 +66,7 @@ def take_step(
     losses = []
     for (ids, targets), count in zip(drawn, counts, strict=True):
         if not count:
-            losses.append(torch.zeros((), device=device))
+            losses.append(torch.zeros((), dtype=torch.float32, device=device))
             continue
         with autocast(device, config.precision):
             loss = loss_of(torch.from_numpy(ids).to(device), torch.from_numpy(targets).to(device))
