@@ -13,7 +13,7 @@ from torch import Tensor
 
 from deep_delta.ops import native
 from deep_delta.ops.direction import compute_dtype
-from deep_delta.ops.operands import check_operands, check_tensors
+from deep_delta.ops.operands import check_operands
 from deep_delta.ops.plain import first_derivative_only, run_function, wants_plain
 
 
@@ -34,8 +34,7 @@ def split_heads(
     Computed in fp32 at least; the results have qkv's dtype. On a CPU with a compiler and
     one position for all rows it is one pass each way. `ValueError` when shapes do not fit.
     """
-    check_tensors(qkv=qkv, cos=cos)
-    positions = "BTR" if cos.ndim == 3 else "TR"
+    positions = "BTR" if isinstance(cos, Tensor) and cos.ndim == 3 else "TR"
     check_operands(qkv=(qkv, "BT3HK"), cos=(cos, positions), sin=(sin, positions), gain=(gain, "2K"))
     if 2 * cos.shape[-1] > qkv.shape[-1]:
         raise ValueError(f"cos must have K/2 = {qkv.shape[-1] // 2} angles at most, got {tuple(cos.shape)}")

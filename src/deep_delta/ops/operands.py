@@ -31,22 +31,14 @@ def check_operands(**operands: tuple[Tensor | None, str]) -> None:
 
     Raises `ValueError` naming the first whose shape or device does not fit, `TypeError` for what is not floating point.
     """
-    sizes: dict[str, int] = {}
-    check_tensors(**{name: tensor for name, (tensor, _) in operands.items()})
+    sizes = {"2": 2, "3": 3}
+    first: tuple[str, Tensor] | None = None
     for name, (tensor, axes) in operands.items():
         if tensor is None:
             continue
+        first = first or (name, tensor)
+        check_tensor(name, tensor, *first)
         shape = tensor.shape
-        fits = len(shape) == len(axes)
-        if fits:
-            for axis, size in zip(axes, shape, strict=True):
-                if axis.isdigit():
-                    fits = fits and size == int(axis)
-                elif axis not in sizes:
-                    sizes[axis] = size
-                elif sizes[axis] != size:
-                    fits = False
-        if not fits:
+        if len(shape) != len(axes) or [sizes.setdefault(*one) for one in zip(axes, shape, strict=True)] != list(shape):
             known = ", ".join(f"{axis} = {sizes[axis]}" for axis in axes if axis in sizes)
-            beside = f" with {known}" if known else ""
-            raise ValueError(f"{name} must be [{', '.join(axes)}]{beside}, got {tuple(shape)}")
+            raise ValueError(f"{name} must be [{', '.join(axes)}] with {known or 'any sizes'}, got {tuple(shape)}")

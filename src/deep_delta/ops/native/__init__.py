@@ -48,12 +48,13 @@ def unavailable(*tensors: Tensor | None) -> str | None:
             continue
         if not tensor.is_cpu:
             return f"it runs on a CPU, and a tensor is on {tensor.device}"
-        if not torch.compiler.is_compiling() and not ordinary(tensor):
-            return f"it reads memory, and the values of a {type(tensor).__name__} may not be there"
         if tensor.dtype not in DTYPES:
             return f"it computes in fp32 on fp32 or bf16 tensors, and one is {tensor.dtype}"
     if torch.compiler.is_compiling():
         return None  # a graph may hold the op; `call` says so when it runs
+    if not ordinary(*tensors):
+        kinds = ", ".join(sorted({type(one).__name__ for one in tensors if not ordinary(one)}))
+        return f"it reads memory, and the values of a {kinds} may not be there"
     library = _library()
     return library if isinstance(library, str) else None
 

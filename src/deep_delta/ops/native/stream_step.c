@@ -102,14 +102,14 @@ static float direction(const Step *s, int64_t token, float *unit, float *buffer)
 static const float *write_token(const Step *s, int64_t token, float *rows, float *unit, float *buffer, int own) {
     const int64_t V = s->channels, D = s->width, bf16 = s->state_is_bf16;
     const float inverse = direction(s, token, unit, buffer);
-    if (own && s->kind != ADDITIVE) s->inverse_norm[token] = inverse;
+    if (own && s->inverse_norm) s->inverse_norm[token] = inverse;
     if (own) rows = place(s->new_state, token * V, D, bf16, rows);
     for (int64_t v = 0; v < V; v++) {
         const float *x = load(s->state, token * V + v, D, bf16, buffer);
         float step = 1.0f;
         if (s->kind != ADDITIVE) {
             const float delta = s->v[token * V + v] - (s->kind == DELTA ? dot(x, unit, D) : 0.0f);
-            if (own) s->delta[token * V + v] = delta;
+            if (own && s->delta) s->delta[token * V + v] = delta;
             step = s->beta[token] * delta;
         }
         sum_scaled(rows + v * D, x, step, unit, D);
@@ -139,7 +139,7 @@ static void normalize_token(const Step *s, int64_t token, const float *x, float 
     for (int64_t p = 0; p < P; p++) s->scores[token * P + p] = dot(c, s->head_rows + p * D, D);
     if (s->gate) s->gates[token] = 2.0f / (1.0f + expf(-dot(c, s->gate, D) - s->gate_bias[0]));
     finish(s->c, token, D, bf16, c);
-    s->inverse_rms[token] = inverse;
+    if (s->inverse_rms) s->inverse_rms[token] = inverse;
 }
 
 static void forward_range(const Step *s, int64_t begin, int64_t end, float *scratch) {

@@ -13,6 +13,7 @@ from deep_delta.ops import device_kernels
 from deep_delta.ops.direction import compute_dtype
 from deep_delta.ops.dispatch import Backend, Choice, resolve
 from deep_delta.ops.native import unavailable
+from deep_delta.ops.operands import check_tensor
 from deep_delta.ops.plain import without_autocast
 from deep_delta.ops.stream_step import compiled, eager, native, op, reference
 from deep_delta.ops.stream_step.arguments import StepArguments, StepOutput, check_step
@@ -107,9 +108,11 @@ def stream_step(
         ValueError: shapes do not fit; the message names them.
         BackendError: the backend is unknown or cannot run here; the message says why.
     """
-    step = check_step(state, k, v, beta, read, gain, heads, gate, gate_bias, erase, eps, norm_eps, carry=carry)
-    if carry is not None and carry.shape != state.shape:
-        raise ValueError(f"carry must be {tuple(state.shape)} as state is, got {tuple(carry.shape)}")
+    step = check_step(state, k, v, beta, read, gain, heads, gate, gate_bias, erase, eps, norm_eps)
+    if carry is not None:
+        check_tensor("carry", carry, "state", state)
+        if carry.shape != state.shape:
+            raise ValueError(f"carry must be {tuple(state.shape)} as state is, got {tuple(carry.shape)}")
     operands = (state, k, v, beta, read, gain, heads, gate, gate_bias, carry)
     rebuilds = not keep or carry is not None
     if backend == "auto" and rebuilds and torch.compiler.is_compiling():

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from deep_delta.ops.operands import check_tensor, check_tensors
+from deep_delta.ops.operands import check_tensor
 
 
 class StepArguments(NamedTuple):
@@ -59,12 +59,9 @@ def check_step(
     erase: bool,
     eps: float,
     norm_eps: float,
-    **others: Tensor | None,
 ) -> StepArguments:
-    """Hold every shape against the state's. Raises `ValueError` naming the first that does not fit, `TypeError`. Of
-    `others` the device alone is checked."""
-    if others:
-        check_tensors(state=state, **others)
+    """Hold every shape against the state's. Raises `ValueError` naming the first that does not fit, `TypeError`."""
+    check_tensor("state", state, "state", state)
     if state.ndim != 4 or 0 in state.shape:
         raise ValueError(f"state must be [B, T, V, D] with no empty axis, got {tuple(state.shape)}")
     if (v is None) != (beta is None):
@@ -72,9 +69,8 @@ def check_step(
     if (gate is None) != (gate_bias is None):
         raise ValueError("gate and gate_bias come together, or both are None")
     B, T, channels, width = state.shape
-    dtype = torch.float32
+    dtype = torch.promote_types(torch.float32, state.dtype)
     for name, tensor, shape in (
-        ("state", state, state.shape),
         ("k", k, (B, T, width)),
         ("v", v, (B, T, channels)),
         ("beta", beta, (B, T, 1)),

@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from deep_delta.ops.native import CPU, unavailable
+from deep_delta.ops.operands import check_tensor
 from deep_delta.ops.plain import wants_plain, without_autocast
 from deep_delta.ops.stream_step import native, reference
 from deep_delta.ops.stream_step.arguments import StepArguments, StepOutput, check_step
-from deep_delta.ops.stream_step.op import output
 
 
 def continue_step(
@@ -41,18 +41,20 @@ def continue_step(
     Raises:
         ValueError: shapes do not fit; the message names them.
     """
-    step = check_step(state, k, v, beta, read, gain, heads, gate, gate_bias, erase, eps, norm_eps, late=late)
+    step = check_step(state, k, v, beta, read, gain, heads, gate, gate_bias, erase, eps, norm_eps)
     expected = (state.shape[0], len(read) - 1, state.shape[-1])
-    if late is not None and late.shape != expected:
-        raise ValueError(f"late must be {expected} beside read {tuple(read.shape)}, got {tuple(late.shape)}")
     if late is not None:
-        step = step._replace(dtype=torch.promote_types(step.dtype, late.dtype))
+        check_tensor("late", late, "state", state)
+        if late.shape != expected:
+            raise ValueError(f"late must be {expected} beside read {tuple(read.shape)}, got {tuple(late.shape)}")
+        if late.dtype != step.dtype:
+            step = step._replace(dtype=torch.promote_types(step.dtype, late.dtype))
     operands = (state, k, v, beta, read, gain, heads, gate, gate_bias, late)
     if torch.is_grad_enabled() or wants_plain() or unavailable(*operands):
         with without_autocast(state.device.type):
             return _plain(step, read, late)
     next_late = torch.empty(expected, dtype=torch.float32, device=CPU)
-    return output(step, *native.forward(step, late, next_late)[:5]), next_late
+    return native.infer(step, late, next_late), next_late
 
 
 def _plain(step: StepArguments, read: Tensor, late: Tensor | None) -> tuple[StepOutput, Tensor]:

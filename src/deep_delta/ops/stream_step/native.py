@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from deep_delta.ops.native import CPU, call, rows, threads
-from deep_delta.ops.stream_step.arguments import StepArguments
+from deep_delta.ops.stream_step.arguments import StepArguments, StepOutput
 from deep_delta.ops.stream_step.op import Forward, Gradients, Kernels, Saved, Upstream
 
 _INTEGERS = ("batch", "time", "channels", "width", "taps", "heads", "kind", "threads")
@@ -35,16 +35,12 @@ class _Step(ctypes.Structure):
     )
 
 
-def forward(step: StepArguments, late: Tensor | None = None, next_late: Tensor | None = None) -> Forward:
-    """`late` and `next_late` [B, S − 1, D] are what earlier tokens add to the first reads, and where to write what all
-    tokens add to the next ones."""
-    state, dtype = step.state, step.state.dtype
-    B, T, V, D = state.shape
+def forward(step: StepArguments) -> Forward:
+    B, T, V, D = step.state.shape
+    dtype, wide, additive = step.state.dtype, torch.float32, step.v is None
     P = 0 if step.heads is None else len(step.heads)
-    additive = step.v is None
-    wide = torch.float32
     out = Forward(
-        torch.empty(state.shape, dtype=dtype, device=CPU),
+        torch.empty((B, T, V, D), dtype=dtype, device=CPU),
         torch.empty(0 if step.read is None else (B, T, D), dtype=dtype, device=CPU),
         torch.empty((B, T, D), dtype=dtype, device=CPU),
         torch.empty((B, T, P) if P else 0, dtype=wide, device=CPU),
@@ -53,19 +49,43 @@ def forward(step: StepArguments, late: Tensor | None = None, next_late: Tensor |
         torch.empty(0 if additive else (B, T, 1), dtype=wide, device=CPU),
         torch.empty((B, T, 1), dtype=wide, device=CPU),
     )
+    _run_forward(
+        step, new_state=out.state, x=out.x, c=out.c, scores=out.scores, gates=out.gates,
+        delta=out.delta, inverse_norm=out.inverse_norm, inverse_rms=out.inverse_rms,
+    )  # fmt: skip
+    return out
+
+
+def infer(step: StepArguments, late: Tensor | None = None, next_late: Tensor | None = None) -> StepOutput:
+    """`forward` without what a backward pass would read, which while decoding is most of the time that memory takes.
+
+    `late` and `next_late` [B, S − 1, D] are what earlier tokens add to the first reads, and where to write what all
+    tokens add to the next ones.
+    """
+    B, T, V, D = step.state.shape
+    dtype, wide = step.state.dtype, torch.float32
+    state = torch.empty((B, T, V, D), dtype=dtype, device=CPU)
+    x = None if step.read is None else torch.empty((B, T, D), dtype=dtype, device=CPU)
+    c = torch.empty((B, T, D), dtype=dtype, device=CPU)
+    scores = None if step.heads is None else torch.empty((B, T, len(step.heads)), dtype=wide, device=CPU)
+    gates = None if step.gate is None else torch.empty((B, T, 1), dtype=wide, device=CPU)
+    _run_forward(step, new_state=state, x=x, c=c, scores=scores, gates=gates, late=rows(late), next_late=next_late)
+    return StepOutput(state, state.squeeze(-2) if x is None else x, c, scores, gates)
+
+
+def _run_forward(step: StepArguments, **made: Tensor | None) -> None:
+    B, T, V, D = step.state.shape
+    dtype = step.state.dtype
     call(
         "ddl_stream_step_forward",
         _Step(
-            B, T, V, D, 0 if step.read is None else len(step.read), P, 0 if additive else 1 + step.erase,
-            threads(B * T), step.eps, step.norm_eps, dtype == torch.bfloat16,
+            B, T, V, D, 0 if step.read is None else len(step.read), 0 if step.heads is None else len(step.heads),
+            0 if step.v is None else 1 + step.erase, threads(B * T), step.eps, step.norm_eps, dtype == torch.bfloat16,
         ),
-        state=rows(state, dtype), k=rows(step.k, dtype), v=rows(step.v), beta=rows(step.beta),
+        state=rows(step.state, dtype), k=rows(step.k, dtype), v=rows(step.v), beta=rows(step.beta),
         read=rows(step.read), gain=rows(step.gain), head_rows=rows(step.heads), gate=rows(step.gate),
-        gate_bias=rows(step.gate_bias), x=out.x, c=out.c, new_state=out.state, scores=out.scores, gates=out.gates,
-        delta=out.delta, inverse_norm=out.inverse_norm, inverse_rms=out.inverse_rms,
-        late=rows(late), next_late=next_late,
+        gate_bias=rows(step.gate_bias), **made,
     )  # fmt: skip
-    return out
 
 
 def backward(saved: Saved, upstream: Upstream) -> Gradients:
@@ -110,4 +130,4 @@ def backward(saved: Saved, upstream: Upstream) -> Gradients:
     )
 
 
-KERNELS = Kernels(forward, backward)
+KERNELS = Kernels(forward, backward, infer)

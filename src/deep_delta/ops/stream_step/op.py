@@ -93,6 +93,8 @@ class Kernels(NamedTuple):
 
     forward: Callable[[StepArguments], Forward]
     backward: Callable[[Saved, Upstream], Gradients]
+    infer: Callable[[StepArguments], StepOutput] | None = None
+    """Where no backward pass will follow; None for a backend that does no better there than its forward."""
 
 
 KERNELS: dict[str, Kernels] = {}
@@ -103,7 +105,8 @@ def run(name: str, step: StepArguments, carry: Tensor | None, keep: bool) -> Ste
     """Run a step with a backend's kernels. `keep`: the state is stored for backward, and nothing need be rebuilt."""
     compiling = torch.compiler.is_compiling()
     if keep and not compiling and not torch.is_grad_enabled():  # without 40 µs of bookkeeping
-        return output(step, *KERNELS[name].forward(step)[:5])
+        kernels = KERNELS[name]
+        return kernels.infer(step) if kernels.infer else output(step, *kernels.forward(step)[:5])
     call = torch.ops.deep_delta.stream_step if compiling else _Step.apply
     made = call(*step[:9], carry, step.erase, step.eps, step.norm_eps, keep, name)
     return output(step, *made[:5])._replace(carry=None if keep else made[5])
