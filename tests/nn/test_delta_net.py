@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import warnings
 from typing import Any
 
 import pytest
@@ -225,3 +227,23 @@ def test_a_layer_exported_on_a_short_text_reads_long_ones() -> None:
     for batch, length in ((1, 1), (3, 1100), (1, 4096)):  # the work is cut into segments of 1,024 tokens at most
         x = torch.randn(batch, length, 8)
         assert relative_error(exported(x), layer(x)) < 1e-5
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_a_layer_alone_quantised_by_torch(options: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    layer = DeltaNet(12, num_heads=3, **options).eval()
+    x = torch.randn(2, 9, 12)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        quantised = torch.ao.quantization.quantize_dynamic(layer, {torch.nn.Linear}, dtype=torch.qint8)
+    called = copy.deepcopy(layer)  # its own projections replaced by modules that call the quantised ones
+    for name, part in quantised.named_children():
+        if isinstance(part, torch.ao.nn.quantized.dynamic.Linear):
+            setattr(called, name, torch.nn.Sequential(part))
+    assert torch.equal(quantised(x), called(x))
+    assert 0 < relative_error(quantised(x), layer(x)) < 0.5  # eight bits a number, and then a norm
+    cache, other = MemoryCache(), MemoryCache()
+    for t in range(9):
+        assert torch.equal(quantised(x[:, t : t + 1], cache), called(x[:, t : t + 1], other))
