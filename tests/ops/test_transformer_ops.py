@@ -14,6 +14,7 @@ from torch import Tensor
 from deep_delta.ops import causal_conv, heads, native, silu_product
 from deep_delta.ops import linear_cross_entropy as output
 from deep_delta.ops.attention import causal_attention
+from tests.threads import num_threads
 from tests.tolerances import relative_error
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16]
@@ -109,12 +110,9 @@ def test_split_heads_on_threads_sums_every_token_once() -> None:
     angle = draw(150, 4).float()
     gradients = []
     for threads in (1, 3):
-        torch.set_num_threads(threads)
-        try:
+        with num_threads(threads):
             q, k, _ = heads.split_heads(qkv, angle.cos(), angle.sin(), gain)
             gradients.append(torch.autograd.grad((q * k).sum(), gain)[0])
-        finally:
-            torch.set_num_threads(1)
     assert relative_error(gradients[1], gradients[0]) < 1e-6
 
 
