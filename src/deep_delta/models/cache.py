@@ -87,7 +87,8 @@ class DecodeCache:
 
     def __copy__(self) -> Self:
         made = type(self).__new__(type(self))
-        made.__dict__.update(self.__dict__)
+        made.limit, made.batch_size = self.limit, self.batch_size
+        made.position, made.behind = self.position, self.behind
         made.layers = [layer.__copy__() for layer in self.layers]
         made.expand, made.output = self.expand.__copy__(), self.output.__copy__()
         return made

@@ -9,7 +9,6 @@ logits = head(norm(compress(state)))
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -194,7 +193,7 @@ class DdlTransformer(nn.Module):
             ConfigError: the ids reach past the `context_limit`, or a part that was replaced cannot do its work.
         """
         self._check(ids, targets)
-        going = None if cache is None else copy.copy(cache)
+        going = None if cache is None else cache.__copy__()  # PyTorch 2.10 cannot trace copy.copy
         hidden_BTD = self._hidden(ids, going, observe)
         if targets is None:
             out = self._logits(hidden_BTD[:, -logits_to_keep:] if logits_to_keep else hidden_BTD)

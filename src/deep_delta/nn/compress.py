@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -23,6 +25,11 @@ class BoundaryCache(RowState):
     fused: tuple[Watch, Heads] | None = None
     """That the parts of a fused boundary were as they were made, and what it takes of the gate and the value; both hold
     as long as the watch does."""
+
+    def __copy__(self) -> Self:
+        made = super().__copy__()
+        made.fused = self.fused
+        return made
 
     def __getstate__(self) -> dict[str, object]:
         """Without the model's own parts: a copy that shares nothing, or a file, asks them anew."""

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Sequence
 from typing import Self
@@ -36,7 +35,7 @@ class MemoryCache(RowState):
 
     def __copy__(self) -> Self:
         made = super().__copy__()
-        made.tail = copy.copy(self.tail)
+        made.tail = self.tail.__copy__()
         return made
 
     @classmethod

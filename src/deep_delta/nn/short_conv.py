@@ -43,7 +43,7 @@ class RowState:
 
     def __copy__(self) -> Self:
         made = type(self).__new__(type(self))
-        made.__dict__.update(self.__dict__)
+        made._tensor = self._tensor
         return made
 
     @classmethod

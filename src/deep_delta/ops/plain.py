@@ -31,9 +31,8 @@ def without_autocast(device_type: str) -> AbstractContextManager[object]:
 
 def autocast_dtype(device_type: str) -> torch.dtype | None:
     """The precision of the autocast that is at work on such a device; None where none is, or none can be ("meta")."""
-    if torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type):
-        return torch.get_autocast_dtype(device_type)
-    return None
+    possible = device_type != "meta" if torch.compiler.is_compiling() else torch.amp.is_autocast_available(device_type)
+    return torch.get_autocast_dtype(device_type) if possible and torch.is_autocast_enabled(device_type) else None
 
 
 class _NoContext:
