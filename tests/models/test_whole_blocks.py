@@ -168,7 +168,7 @@ def test_a_compiled_model_decodes_in_a_few_graphs(name: str) -> None:
     pieces = [compiled(ids[:, :9], cache=cache)]
     pieces += [compiled(token.clone(), cache=cache) for token in ids[:, 9:].split(1, 1)]
     assert relative_error(torch.cat(pieces, 1), model(ids)) < 1e-5
-    assert count.graphs <= 5
+    assert count.graphs < torch._dynamo.config.recompile_limit  # 5, and 7 with PyTorch 2.10; at the limit it gives up
 
 
 def test_the_loss_is_the_model_s_forward_whoever_wraps_it() -> None:

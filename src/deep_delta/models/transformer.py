@@ -83,7 +83,7 @@ class Sublayer(nn.Module):
         place, stream = place or Place(), self.stream
         rewrite = Rewrite.of(direction, value, beta, carry)
         cache = place.cache
-        boundary = Boundary(place.compress, self.norm, None if cache is None else cache.reads[self.kind == "mlp"])
+        boundary = Boundary(place.compress, self.norm, None if cache is None else cache.reads[int(self.kind == "mlp")])
         if not hasattr(stream, "propose"):
             raise ConfigError(
                 f"a {type(stream).__name__} in the place of a residual stream is asked for what to write, and has "
