@@ -80,7 +80,7 @@ class _SplitHeads(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor]:
         B, T, _, H, K = qkv.shape
         qkv = qkv.contiguous()
-        q, k, v = (qkv.new_empty(B, H, T, K) for _ in range(3))
+        q, k, v = qkv.new_empty(B, H, T, K), qkv.new_empty(B, H, T, K), qkv.new_empty(B, H, T, K)
         inverse_rms = torch.empty((B, T, 2, H) if gain is not None else 0, dtype=torch.float32, device=native.CPU)
         native.call(
             "ddl_split_heads",

@@ -63,12 +63,12 @@ def infer(step: StepArguments, late: Tensor | None = None, next_late: Tensor | N
     tokens add to the next ones.
     """
     B, T, V, D = step.state.shape
-    dtype, wide = step.state.dtype, torch.float32
-    state = torch.empty((B, T, V, D), dtype=dtype, device=CPU)
-    x = None if step.read is None else torch.empty((B, T, D), dtype=dtype, device=CPU)
-    c = torch.empty((B, T, D), dtype=dtype, device=CPU)
-    scores = None if step.heads is None else torch.empty((B, T, len(step.heads)), dtype=wide, device=CPU)
-    gates = None if step.gate is None else torch.empty((B, T, 1), dtype=wide, device=CPU)
+    like = step.state
+    wide = like if like.dtype == torch.float32 else like.new_empty(0, dtype=torch.float32)
+    state, c = like.new_empty(B, T, V, D), like.new_empty(B, T, D)
+    x = None if step.read is None else like.new_empty(B, T, D)
+    scores = None if step.heads is None else wide.new_empty(B, T, len(step.heads))
+    gates = None if step.gate is None else wide.new_empty(B, T, 1)
     _run_forward(step, new_state=state, x=x, c=c, scores=scores, gates=gates, late=rows(late), next_late=next_late)
     return StepOutput(state, state.squeeze(-2) if x is None else x, c, scores, gates)
 
