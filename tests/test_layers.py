@@ -27,6 +27,7 @@ LAYERS: dict[str, set[str]] = {
     "evaluation": {"models", "nn", "ops", "data", "generation", "spectral", "runs"},
     "training": {"models", "nn", "ops", "data", "generation", "spectral", "runs", "evaluation"},
     "benchmarks": {"ops", "nn", "models", "evaluation", "training", "runs"},
+    "explore": {"runs", "spectral", "models", "evaluation", "benchmarks", "training"},  # of these, only what has no torch
 }
 LAYERS["cli"] = set(LAYERS) | {"cli"}
 
@@ -41,6 +42,7 @@ FORBIDDEN_OUTSIDE: dict[str, set[str]] = {
     "training": {"rich"},
     "evaluation": {"rich"},
     "benchmarks": {"rich"},
+    "explore": {"torch", "rich", "tokenizers", "safetensors"},
 }
 
 HEAVY = {"torch", "numpy", "tokenizers", "safetensors", "pyarrow"}
