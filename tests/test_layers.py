@@ -27,7 +27,7 @@ LAYERS: dict[str, set[str]] = {
     "evaluation": {"models", "nn", "ops", "data", "generation", "spectral", "runs"},
     "training": {"models", "nn", "ops", "data", "generation", "spectral", "runs", "evaluation"},
     "benchmarks": {"ops", "nn", "models", "evaluation", "training", "runs"},
-    "explore": {"runs", "spectral", "models", "evaluation", "benchmarks", "training"},  # of these, only what has no torch
+    "explore": {"runs", "spectral", "models", "evaluation", "benchmarks", "training"},  # only what has no torch
 }
 LAYERS["cli"] = set(LAYERS) | {"cli"}
 

@@ -35,7 +35,7 @@ class Run:
         self.refresh()
 
     def refresh(self) -> bool:
-        """Read the comparison again where it has changed, and find variants that have begun; whether either happened."""
+        """Read the comparison again where it has changed, and find variants that have begun; whether anything did."""
         file = RunFolder(self.path).comparison
         try:
             modified = file.stat().st_mtime_ns
@@ -49,10 +49,8 @@ class Run:
 
     def _read(self, file: Path, *, exists: bool) -> None:
         if not exists:
-            self.comparison, self.notice = (
-                None,
-                f"{self.path} has no training_comparison.json; its event logs are shown",
-            )
+            self.comparison = None
+            self.notice = f"{self.path} has no training_comparison.json; its event logs are shown"
             return
         try:
             self.comparison, self.notice = read_leniently(TrainingComparison, _pruned(read_json(file)), file)
@@ -116,15 +114,8 @@ class Variant(NamedTuple):
         high = np.where(there, np.stack([line.high for line in lines]), -np.inf).max(0)
         bad = np.any([line.bad for line in lines], axis=0)
         gap = np.any([line.gap for line in lines], axis=0)
-        band = Line(
-            lines[0].x,
-            lines[0].start,
-            np.where(count > 0, low, np.nan),
-            mean,
-            np.where(count > 0, high, np.nan),
-            bad,
-            gap,
-        )
+        low, high = (np.where(count > 0, bound, np.nan) for bound in (low, high))
+        band = Line(lines[0].x, lines[0].start, low, mean, high, bad, gap)
         kept = (count > 0) | bad
         return Line(*(column[kept] for column in band))
 
@@ -206,7 +197,7 @@ class Exploration:
         changed = False
         if time.monotonic() - self._looked > 1:
             self._looked = time.monotonic()
-            changed = any([run.refresh() for run in self.runs])
+            changed = any([run.refresh() for run in self.runs])  # noqa: C419 (every run is asked)
             if changed:
                 self._group()
         traces = self.traces

@@ -42,8 +42,8 @@ class Journal:
         return 0 if self.torn else self.size - self.offset
 
     def poll(self) -> tuple[bool, list[dict[str, Any]]]:
-        """Events of the next part of the file, at most some 256 kB of it; first, whether the log was begun anew, so that
-        what was read before no longer counts."""
+        """Events of the next part of the file, at most some 256 kB of it; and before them whether the log was begun
+        anew, so that what was read earlier no longer counts."""
         try:
             descriptor = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except FileNotFoundError:

@@ -72,7 +72,7 @@ def _remove(content: Any, place: tuple[int | str, ...]) -> None:
     for part in place[:-1]:
         if not isinstance(content, (dict, list)):
             return
-        content = content[part]  # type: ignore[call-overload]
+        content = content[part]  # type: ignore[index]
     if isinstance(content, dict):
         content.pop(place[-1], None)
 

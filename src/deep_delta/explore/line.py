@@ -57,8 +57,8 @@ EMPTY = Line.of(np.empty(0), np.empty(0))
 
 
 def decimate(line: Line, edges: np.ndarray) -> Line:
-    """One bucket for each column of a chart: column c has the points with edges[c] ≤ x < edges[c + 1] (the last one also
-    those at its end); edges [C + 1] ascend. `gap` is whether a stroke from the column before would cross a gap.
+    """One bucket for each column of a chart: column c has the points with edges[c] ≤ x < edges[c + 1], the last one
+    also those at its end; edges [C + 1] ascend. `gap` is whether a stroke from the column before would cross a gap.
 
     Each keeps least, greatest and mean of its points. Columns without a point are NaN, and neither bad nor gap.
     """
@@ -109,8 +109,8 @@ def segments(line: Line) -> Iterator[slice]:
 
 
 class Curves:
-    """M measures over A axes in bounded memory, added to at the end: at most `limit` buckets for all of it, and at least
-    the last `limit` points one by one."""
+    """M measures over A axes in bounded memory, added to at the end: at most `limit` buckets for all of it, and at
+    least the last `limit` points one by one."""
 
     def __init__(self, num_axes: int, num_measures: int, limit: int = BUCKETS) -> None:
         self.limit = limit
@@ -187,9 +187,19 @@ class Buckets:
     def merge_pairs(self) -> None:
         """Twice as many points to a bucket; an odd last one waits for more."""
         size, even = self.size, self.size // 2 * 2
-        joins = (_right, _left, np.minimum, np.maximum, np.add, np.add, np.logical_or, np.logical_or)
-        for array, join in zip(self._columns, joins, strict=True):
-            merged = np.concatenate((join(array[0:even:2], array[1:even:2]), array[even:size]))
+        for array in self._columns:
+            one, other = array[0:even:2], array[1:even:2]
+            if array is self.x:
+                joined = other
+            elif array is self.start:
+                joined = one
+            elif array is self.low:
+                joined = np.minimum(one, other)
+            elif array is self.total or array is self.count:
+                joined = one + other
+            else:  # high, bad, gap
+                joined = np.maximum(one, other)
+            merged = np.concatenate((joined, array[even:size]))
             array[: len(merged)] = merged
         self.per *= 2
 
@@ -208,11 +218,3 @@ class Buckets:
         low, high = (np.where(none, np.nan, array[:n, measure]) for array in (self.low, self.high))
         x, start, bad = self.x[:n, axis].copy(), self.start[:n, axis].copy(), self.bad[:n, measure].copy()
         return Line(x, start, low, mean, high, bad, self.gap[:n, 0].copy())
-
-
-def _left(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    return one
-
-
-def _right(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    return other

@@ -42,9 +42,9 @@ def ranking_table(experiment: Experiment) -> Table:
         verdict = ""
         if standing and baseline and slug != "baseline":
             against = standing.mean - baseline.mean
-            verdict = (
-                "not resolved" if "baseline" in standing.not_resolved_from else "better" if against < 0 else "worse"
-            )
+            verdict = "better" if against < 0 else "worse"
+            if "baseline" in standing.not_resolved_from:
+                verdict = "not resolved"
         rows.append(
             (
                 standing.rank if standing else None,

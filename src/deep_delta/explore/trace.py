@@ -71,13 +71,11 @@ class Spectra(NamedTuple):
 class Trace:
     """One variant with one seed. `poll` reads on; everything else is what has been read."""
 
-    def __init__(
-        self, path: Path, *, run: str, seed: int | None = None, planned: Mapping[str, Any] | None = None
-    ) -> None:
+    def __init__(self, path: Path, *, run: str, planned: Mapping[str, Any] | None = None) -> None:
         """path: the variant's folder. planned: what the run's comparison says of it, the fields of `TrainedVariant`."""
         self.path, self.slug, self.run = path, path.name, run
         planned = planned or {}
-        self.seed: int | None = planned.get("seed", seed)
+        self.seed: int | None = planned.get("seed")
         self.model: dict[str, Any] = dict(planned.get("model") or {})
         self.training: dict[str, Any] = {}
         self._planned = planned
