@@ -28,7 +28,7 @@ _SHAPES = {
 }  # fmt: skip
 """Of each variant: where its loss ends, the gates' mean, parameters."""
 
-_TRAINING = {"max_steps": STEPS, "eval_interval": INTERVAL, "batch_size": 8, "seq_len": 128}
+_TRAINING: dict[str, Any] = {"max_steps": STEPS, "eval_interval": INTERVAL, "batch_size": 8, "seq_len": 128}
 _NOTHING = "made up by ddl tui, to look at; nothing was trained or measured"
 _ORIGIN = Origin(versions={"deep_delta": "demonstration"}, commit=None, hardware={"processor": _NOTHING})
 _DATA = DataIdentity(name="made up", sha256="0" * 64, tokenizer="byte", tokenizer_sha256="0" * 64)
@@ -44,7 +44,7 @@ def demonstration(folder: Path) -> list[Path]:
 
 
 def _write_run(path: Path, seed: int) -> None:
-    training = TrainingConfig(**{**_TRAINING, "seed": seed})
+    training = TrainingConfig(**_TRAINING).model_copy(update={"seed": seed})
     trained = []
     for number, slug in enumerate(_SHAPES):
         config = variant_config(slug, d_model=128, num_layers=4, num_heads=4, vocab_size=257)

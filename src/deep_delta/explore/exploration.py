@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,7 +26,8 @@ RECORDS = {"benchmark": Benchmark}
 class Run:
     """One run folder, with one seed: its comparison as far as it can be read, and a trace of each variant."""
 
-    def __init__(self, path: Path, only: str | None = None) -> None:
+    def __init__(self, path: Path, only: Collection[str] = ()) -> None:
+        """only: the variants that are wanted; all where none is named."""
         self.path, self.only = path, only
         self.comparison: TrainingComparison | None = None
         self.notice: str | None = None
@@ -61,7 +62,7 @@ class Run:
         planned = {one.variant: one.model_dump() for one in self.comparison.runs} if self.comparison else {}
         known = {trace.slug: trace for trace in self.traces}
         on_disk = [folder.slug for folder in RunFolder(self.path).variants()] if self.path.is_dir() else []
-        slugs = [slug for slug in {**planned, **dict.fromkeys(on_disk)} if self.only in (None, slug)]
+        slugs = [slug for slug in {**planned, **dict.fromkeys(on_disk)} if not self.only or slug in self.only]
         for slug in slugs:
             if slug not in known:
                 self.traces.append(Trace(self.path / slug, run=self.path.name, planned=planned.get(slug)))
@@ -248,7 +249,7 @@ def open_paths(paths: Sequence[str | Path]) -> Exploration:
     if not paths:
         raise ConfigError("nothing to look at; give a run's folder")
     sources = find_sources([Path(path) for path in paths])
-    runs = [Run(path, only) for path, only in sources.runs]
+    runs = [Run(path, only) for path, only in sources.runs.items()]
     for run in runs:
         if not run.traces:
             raise DataError(f"{run.path} has no variant that has begun; start it with ddl train")

@@ -23,9 +23,9 @@ class Result(NamedTuple):
 
 
 class Sources(NamedTuple):
-    """What a command line means: run folders, each with the variants that are wanted (None for all), and results."""
+    """What a command line means: run folders, each with the variants that are wanted (none named: all), and results."""
 
-    runs: list[tuple[Path, str | None]]
+    runs: dict[Path, set[str]]
     results: list[Result]
     notices: list[str]
 
@@ -36,10 +36,12 @@ def find_sources(paths: Sequence[Path]) -> Sources:
     `CheckpointError` for a folder that is none of these, `DataError` for a file that is no result, `ConfigError` for
     what is not there.
     """
-    found = Sources([], [], [])
+    found = Sources({}, [], [])
     for path in paths:
         if path.is_dir():
             _add_folder(path, found)
+        elif path.name == RunFolder(path.parent).comparison.name and path.exists():
+            _add_folder(path.parent, found)
         elif path.exists():
             found.results.append(_result(path))
         else:
@@ -65,9 +67,13 @@ def _add_folder(path: Path, found: Sources) -> None:
 
 
 def _add_run(path: Path, slug: str | None, found: Sources) -> None:
-    if (path, slug) not in found.runs:
-        found.runs.append((path, slug))
+    if path not in found.runs:
+        found.runs[path] = set() if slug is None else {slug}
         found.results.extend(_results_in(path, found.notices))
+    elif slug is None or not found.runs[path]:
+        found.runs[path] = set()
+    else:
+        found.runs[path].add(slug)
 
 
 def is_run(path: Path) -> bool:
