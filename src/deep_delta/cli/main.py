@@ -23,6 +23,7 @@ COMMANDS = {
     "compare": "evaluate saved checkpoints on one data set",
     "benchmark": "time the parts on this machine, and gate on a saved run",
     "generate": "continue a prompt with a trained model",
+    "export": "write the curves and spectra of runs as CSV tables",
     "data": "inspect and prepare corpora and tokenizers",
     "import": "make a checkpoint of a model of the paper authors' code",
 }

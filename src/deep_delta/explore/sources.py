@@ -12,6 +12,7 @@ from deep_delta.runs.layout import RunFolder
 
 ResultKind = Literal["benchmark", "suites", "inspection"]
 _MOST_RUNS = 1000
+_DEPTH = 3
 
 
 class Result(NamedTuple):
@@ -31,7 +32,7 @@ class Sources(NamedTuple):
 
 
 def find_sources(paths: Sequence[Path]) -> Sources:
-    """Where a path is a folder: a run, one variant of it, or the runs in it (as `seed-0`, `seed-1`, …).
+    """Where a path is a folder: a run, one variant of it, or the runs in it (as `seed-0`, `seed-1`, …; or all of `runs`).
 
     `CheckpointError` for a folder that is none of these, `DataError` for a file that is no result, `ConfigError` for
     what is not there.
@@ -55,15 +56,16 @@ def _add_folder(path: Path, found: Sources) -> None:
     elif is_run(path.parent) and (path / "events.jsonl").exists():
         _add_run(path.parent, path.name, found)
     else:
-        inside = [entry for entry in _folders(path) if is_run(entry)]
+        inside = list(_runs_in(path, depth=_DEPTH))
         if not inside:
             raise CheckpointError(
                 f"{path} is no run: it has neither a training_comparison.json nor a variant's events.jsonl; "
                 "give the folder that ddl train wrote"
             )
+        for folder in dict.fromkeys([path, *(run.parent for run in inside)]):
+            found.results.extend(_results_in(folder, found.notices))
         for run in inside:
             _add_run(run, None, found)
-        found.results.extend(_results_in(path, found.notices))
 
 
 def _add_run(path: Path, slug: str | None, found: Sources) -> None:
@@ -74,6 +76,14 @@ def _add_run(path: Path, slug: str | None, found: Sources) -> None:
         found.runs[path] = set()
     else:
         found.runs[path].add(slug)
+
+
+def _runs_in(path: Path, depth: int) -> Iterator[Path]:
+    for entry in _folders(path):
+        if is_run(entry):
+            yield entry
+        elif depth > 1 and not entry.is_symlink():
+            yield from _runs_in(entry, depth - 1)
 
 
 def is_run(path: Path) -> bool:

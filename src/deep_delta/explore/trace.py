@@ -143,7 +143,7 @@ class Trace:
         if not events:
             return
         rows = np.array(
-            [[_number(event.get(name)) for name in ("step", "tokens", "seconds", *_OF_STEPS[:3])] for event in events]
+            [[number_of(event.get(name)) for name in ("step", "tokens", "seconds", *_OF_STEPS[:3])] for event in events]
         )
         later = rows[:, 0] > np.maximum.accumulate(np.concatenate(([self._at[0]], rows[:-1, 0])))
         self.num_ignored += int((~later).sum())
@@ -169,8 +169,8 @@ class Trace:
         self._last_evaluated = step
         accuracies = event.get("accuracies")
         first = accuracies[0] if isinstance(accuracies, list) and accuracies else None
-        loss, bits = _number(event.get("loss")), _number(event.get("bits_per_byte"))
-        right = _number(first.get("overall")) if isinstance(first, dict) else math.nan
+        loss, bits = number_of(event.get("loss")), number_of(event.get("bits_per_byte"))
+        right = number_of(first.get("overall")) if isinstance(first, dict) else math.nan
         place = np.array([[float(step), self._at[1], self._at[2]]])
         self._evaluations.extend(place, np.array([[loss, bits, right]]), np.zeros(1, bool))
         self._has.update(
@@ -193,7 +193,7 @@ class Trace:
             return
         shares = [one["regime_share"] if isinstance(one.get("regime_share"), dict) else {} for one in spectra]
         rows = [
-            [_number(one.get(name)) for name in SPECTRUM] + [_number(share.get(name)) for name in REGIMES]
+            [number_of(one.get(name)) for name in SPECTRUM] + [number_of(share.get(name)) for name in REGIMES]
             for one, share in zip(spectra, shares, strict=True)
         ]
         if not self._snapshots.room:
@@ -295,8 +295,8 @@ def _writer_lives(run: Path) -> bool:
     return True
 
 
-def _number(value: Any) -> float:
-    """A float; NaN for whatever is no number."""
+def number_of(value: Any) -> float:
+    """A float; NaN for whatever is no number, as a damaged log may hold."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return math.nan
     try:
