@@ -11,7 +11,7 @@ from pydantic_core import from_json
 
 _BLOCK = 1 << 18
 _LONGEST_LINE = 1 << 24
-_MARK = 64  # bytes before the offset that must still be there
+_MARK = 4096  # bytes before the offset that must still be there
 
 
 class Journal:

@@ -32,7 +32,7 @@ class Sources(NamedTuple):
 
 
 def find_sources(paths: Sequence[Path]) -> Sources:
-    """Where a path is a folder: a run, one variant of it, or the runs in it (as `seed-0`, `seed-1`, …; or all of `runs`).
+    """Where a path is a folder: a run, one variant of it, or the runs in it (as `seed-0`, `seed-1`; or all of `runs`).
 
     `CheckpointError` for a folder that is none of these, `DataError` for a file that is no result, `ConfigError` for
     what is not there.

@@ -42,6 +42,7 @@ SPECTRUM = (
 _OF_STEPS: tuple[Measure, ...] = ("loss", "learning_rate", "grad_norm", "tokens_per_second")
 _OF_EVALUATIONS: tuple[Measure, ...] = ("validation", "bits_per_byte", "accuracy")
 _SNAPSHOTS = 256
+_MOST = 1e15  # more steps, tokens or seconds than this are damage
 _SILENT = 120.0  # seconds without a line, at least, before a run counts as silent
 _ENDS = ("finished", "failed", "stopped")
 
@@ -145,14 +146,13 @@ class Trace:
         rows = np.array(
             [[number_of(event.get(name)) for name in ("step", "tokens", "seconds", *_OF_STEPS[:3])] for event in events]
         )
-        later = rows[:, 0] > np.maximum.accumulate(np.concatenate(([self._at[0]], rows[:-1, 0])))
-        self.num_ignored += int((~later).sum())
-        rows = rows[later]
+        rows = rows[self._in_order(rows[:, 0])]
         if not len(rows):
             return
-        step, tokens, seconds = rows[:, 0], np.nan_to_num(rows[:, 1]), np.nan_to_num(rows[:, 2])
+        step = rows[:, 0]
+        tokens, seconds = (np.where((row >= 0) & (row < _MOST), row, 0) for row in (rows[:, 1], rows[:, 2]))
         axes = np.stack((step, self._at[1] + tokens.cumsum(), self._at[2] + seconds.cumsum()), axis=1)
-        rate = np.divide(tokens, seconds, out=np.full(len(rows), np.nan), where=seconds > 0)
+        rate = np.divide(tokens, seconds, out=np.full(len(rows), np.nan), where=seconds > 1e-9)
         gap = np.diff(step, prepend=self._at[0]) > 1
         gap[0] &= self._steps.num_points > 0
         self._steps.extend(axes, np.concatenate((rows[:, 3:], rate[:, None]), axis=1), gap)
@@ -160,6 +160,20 @@ class Trace:
         self._step_seconds = float(np.median(seconds))
         self.step, self._end = int(self._at[0]), None
         self._has.update(_OF_STEPS)
+
+    def _in_order(self, steps: np.ndarray) -> np.ndarray:
+        """Which steps go on from those before; others are counted as ignored. A damaged number that is far too large is
+        told by the next one, which goes on without it."""
+        if (np.diff(steps, prepend=self._at[0]) > 0).all() and steps[-1] < _MOST:
+            return np.ones(len(steps), bool)
+        kept = np.zeros(len(steps), bool)
+        last = self._at[0]
+        for index, step in enumerate(steps.tolist()):
+            following = steps[index + 1] if index + 1 < len(steps) else math.inf
+            if last < step < _MOST and not last < following <= step:
+                kept[index], last = True, step
+        self.num_ignored += int((~kept).sum())
+        return kept
 
     def _add_evaluation(self, event: dict[str, Any]) -> None:
         step = _whole(event.get("step"))
