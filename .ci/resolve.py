@@ -3,7 +3,8 @@
 Asks pip to resolve the package with all its extras and its build system under `constraints.txt`: a solution of
 everything together is one of each extra. Local wheels and other indexes are out of its sight. Nothing is installed, and
 only metadata is fetched. pip resolves for another Python than its own, but reads markers as its own: what a package
-wants on one Python only is seen where this script runs on that Python.
+wants on one Python only is seen where this script runs on that Python. Nor does it resolve what exists as sources only
+for another Python: `SOURCES_ONLY` is asked for on the Python that runs this script alone.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 TRANSPORT = ("PIP_CERT", "PIP_PROXY", "PIP_DEFAULT_TIMEOUT")  # how to reach an index, not which one
+SOURCES_ONLY = ("lm-eval",)  # needs rouge-score, sqlitedict and word2number, of which there are no wheels
 PIP = "pip>=25.3"  # the first whose dry run fetches no wheels once it knows their metadata
 
 
@@ -27,7 +29,10 @@ def main() -> int:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     with tempfile.TemporaryDirectory() as folder:
         pip = own_pip(Path(folder))
-        return max(resolve(pip, version, requirements(project), Path(folder)) for version in pythons(project))
+        asked = requirements(project)
+        built = [line for line in asked if not line.startswith(SOURCES_ONLY)]
+        codes = [resolve(pip, built, Path(folder), version) for version in pythons(project)]
+        return max(*codes, resolve(pip, asked, Path(folder)))
 
 
 def requirements(project: dict) -> list[str]:
@@ -51,16 +56,19 @@ def own_pip(folder: Path) -> list[str]:
     return pip
 
 
-def resolve(pip: list[str], version: str, asked: list[str], folder: Path) -> int:
+def resolve(pip: list[str], asked: list[str], folder: Path, version: str | None = None) -> int:
+    """Print whether there is a solution, for this Python where no version is given; 0 where there is one."""
     started = time.monotonic()
-    options = ["--dry-run", "--ignore-installed", "--use-feature=fast-deps", "--only-binary=:all:"]
-    options += ["--python-version", version, "--target", str(folder / "target")]
+    options = ["--dry-run", "--ignore-installed", "--use-feature=fast-deps"]
+    if version is not None:
+        options += ["--only-binary=:all:", "--python-version", version, "--target", str(folder / "target")]
     options += ["--constraint", str(ROOT / "constraints.txt"), *asked]
     ended = subprocess.run(
         [*pip, *options], env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     told = "fails" if ended.returncode else "resolves"
-    print(f"Python {version}: {told} ({time.monotonic() - started:.0f} s)", flush=True)
+    where = "everything on this Python" if version is None else f"Python {version}"
+    print(f"{where}: {told} ({time.monotonic() - started:.0f} s)", flush=True)
     if ended.returncode:
         print("\n".join(ended.stdout.splitlines()[-14:]), flush=True)
     return ended.returncode
