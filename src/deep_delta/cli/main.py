@@ -25,6 +25,7 @@ COMMANDS = {
     "generate": "continue a prompt with a trained model",
     "export": "write the curves and spectra of runs as CSV tables",
     "data": "inspect and prepare corpora and tokenizers",
+    "schema": "the JSON schema of the files that the commands write",
     "import": "make a checkpoint of a model of the paper authors' code",
 }
 

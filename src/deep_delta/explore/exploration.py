@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,9 +18,11 @@ from deep_delta.explore.trace import Measure, Trace
 from deep_delta.models.variants import VARIANTS
 from deep_delta.runs.benchmark import Benchmark
 from deep_delta.runs.comparison import Ranking, TrainingComparison
+from deep_delta.runs.inspection import Inspection
 from deep_delta.runs.layout import RunFolder
+from deep_delta.runs.record import Record
 
-RECORDS = {"benchmark": Benchmark}
+RECORDS: Mapping[str, type[Record]] = {"benchmark": Benchmark, "inspection": Inspection}
 
 
 class Run:

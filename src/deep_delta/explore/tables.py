@@ -11,6 +11,7 @@ from deep_delta.errors import ConfigError, DataError
 from deep_delta.explore.exploration import Experiment, Variant
 from deep_delta.explore.trace import SPECTRUM, Spectra
 from deep_delta.runs.benchmark import Benchmark
+from deep_delta.runs.inspection import CHANGES, Inspection
 from deep_delta.spectral.regimes import REGIMES
 
 Value = str | int | float | None
@@ -158,6 +159,61 @@ def _gate_note(verdict: Verdict | None) -> str:
     said = [f"{len(regressions)} worse, first {regressions[0].name}"] if regressions else []
     said += [f"{len(missing)} missing, first {next(iter(missing))}"] if missing else []
     return f"the gate fails: {'; '.join(said)}"
+
+
+def gates_table(inspection: Inspection) -> Table:
+    """The gates of every sublayer, over all tokens and by token class and position."""
+    rows: list[tuple[Value, ...]] = [
+        (f"{row.layer} {row.sublayer}", row.group, row.name, row.tokens, row.beta_mean, row.beta_std, row.share_above_1)
+        for row in inspection.gates
+    ]
+    return Table("Gates", ("layer", "group", "tokens of", "tokens", "mean β", "spread", "share of β > 1"), rows)
+
+
+def interventions_table(inspection: Inspection) -> Table:
+    """Each intervention with its change in loss, and beside it the controls without which it says nothing."""
+    rows: list[tuple[Value, ...]] = []
+    for row in inspection.interventions:
+        one, effect = row.intervention, row.effect
+        at = "all layers" if one.layer is None else f"{one.layer} {one.sublayer or 'both'}"
+        controls = [
+            control.effect.loss.mean if control else None
+            for control in (row.random_direction, row.random_layer, row.untrained)
+        ]
+        whole = row.whole_sublayer.loss.mean if row.whole_sublayer else None
+        right = effect.logit_difference.mean if effect.logit_difference else None
+        loss = effect.loss
+        rows.append(
+            (CHANGES[one.what], at, loss.mean, loss.low, loss.high, effect.kl.mean, right, *controls, whole, row.size)
+        )
+    columns = (
+        "change", "layer", "Δ loss", "low", "high", "KL", "Δ logit difference", "random direction", "random layer",
+        "untrained", "whole sublayer", "size",
+    )  # fmt: skip
+    note = (
+        "Δ loss in nats a token, with its 95% interval over documents; the controls change the state by as much. A "
+        "patch of one direction can wake pathways that sleep in the model as it is: read it beside the whole sublayer's"
+    )
+    return Table("Interventions", columns, rows, note)
+
+
+def ranks_table(inspection: Inspection) -> Table:
+    """How many of the value channels differ, before, between and after the sublayers of each layer."""
+    rows: list[tuple[Value, ...]] = [
+        (f"{row.layer} {row.place}", row.participation, row.entropy, row.d_value) for row in inspection.ranks
+    ]
+    return Table("Effective rank of the value channels", ("place", "participation", "entropy", "of"), rows)
+
+
+def directions_table(inspection: Inspection) -> Table:
+    """Mean |cos| between the directions of two sublayers at the same token."""
+    reuse = inspection.directions
+    names = [f"{layer} {sublayer}" for layer, sublayer in reuse.sublayers] if reuse else []
+    rows: list[tuple[Value, ...]] = (
+        [(name, *cosines) for name, cosines in zip(names, reuse.cosines, strict=True)] if reuse else []
+    )
+    note = f"two random directions have {reuse.random:.3f}" if reuse else ""
+    return Table("Reuse of directions", ("layer", *names), rows, note)
 
 
 def differences(configurations: Mapping[str, Mapping[str, Any]]) -> Table:
