@@ -49,7 +49,7 @@ def _content(folder: VariantFolder) -> dict[str, Any]:
     files: dict[str, Any] = {str(file.relative_to(latest)): file.read_bytes() for file in _files(latest)}
     for kind in REPRODUCIBLE:
         files[f"events: {kind}"] = [
-            {name: value for name, value in event.items() if name != "seconds"}
+            {name: value for name, value in event.items() if name not in ("seconds", "time")}
             for event in folder.events.read()
             if event["kind"] == kind
         ]

@@ -68,7 +68,7 @@ def run(arguments: Sequence[str]) -> None:
     )
     vocab_size = data.tokenizer.vocab_size
     configs = {slug: settings.model(slug, training, shared=True, vocab_size=vocab_size) for slug in slugs}
-    comparisons = _train(configs, training, data, out, device, options.seeds)
+    comparisons = _train(configs, training, data, out, device, options.seeds, ("ddl", "demo", *arguments))
     ranking = rank_runs(comparisons)
     with notes.status("timing training steps, one of each variant in turn"):
         times = measure_step_times(configs, training, device=device, rounds=_ROUNDS)
@@ -96,6 +96,7 @@ def _train(
     out: Path,
     device: torch.device,
     seeds: int,
+    command: Sequence[str],
 ) -> list[TrainingComparison]:
     from deep_delta.cli.progress import TrainingProgress
     from deep_delta.training.run import train
@@ -104,7 +105,9 @@ def _train(
     for seed in range(seeds):
         seeded = training.model_copy(update={"seed": seed})
         with TrainingProgress(f"seed {seed}  ") as progress:
-            comparisons.append(train(configs, seeded, data, out / f"seed-{seed}", device=device, reporter=progress))
+            comparisons.append(
+                train(configs, seeded, data, out / f"seed-{seed}", device=device, reporter=progress, command=command)
+            )
     return comparisons
 
 

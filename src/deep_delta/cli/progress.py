@@ -86,6 +86,9 @@ class TrainingProgress:
         if notes.is_terminal:  # elsewhere the last evaluation has said it
             notes.print(self._line(variant, step), soft_wrap=True)
 
+    def noted(self, line: str) -> None:
+        notes.print(line, soft_wrap=True, markup=False)
+
     def _line(self, variant: str, step: int) -> str:
         parts = [f"{self._label}{variant}", f"step {step}/{self._max_steps}"]
         if self._seen:

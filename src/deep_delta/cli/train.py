@@ -41,10 +41,11 @@ _FIXED_BY_A_RUN = ("variants", "tokenizer", "out")
 def run(arguments: Sequence[str]) -> None:
     options = _parser().parse(arguments)
     check_device_name(options.device)
+    command = ("ddl", "train", *arguments)
     if options.resume is None:
-        comparison, out = _train(options)
+        comparison, out = _train(options, command)
     else:
-        comparison, out = _resume(options)
+        comparison, out = _resume(options, command)
     _show(comparison, out)
 
 
@@ -65,7 +66,7 @@ def new_folder(kind: str) -> Path:
     return next(path for number in numbers(1) if not (path := Path("runs") / f"{kind}-{number}").exists())
 
 
-def _train(options: argparse.Namespace) -> tuple[TrainingComparison, Path]:
+def _train(options: argparse.Namespace, command: Sequence[str]) -> tuple[TrainingComparison, Path]:
     slugs = variants("ddl-cc" if options.variants is None else options.variants)
     _follow_task(options)
     training = options.settings.training()
@@ -86,7 +87,8 @@ def _train(options: argparse.Namespace) -> tuple[TrainingComparison, Path]:
         from deep_delta.training.run import train
 
         with TrainingProgress() as progress:
-            return train(configs, training, data, out, data_spec=options.data, device=device, reporter=progress), out
+            asked = {"data_spec": options.data, "device": device, "reporter": progress, "command": command}
+            return train(configs, training, data, out, **asked), out
     except BaseException:
         with suppress(OSError):  # a folder in which nothing has begun goes away, any other stays
             out.rmdir()
@@ -104,7 +106,7 @@ def _follow_task(options: argparse.Namespace) -> None:
         TaskData(task).training_lengths(options.settings.training().seq_len)
 
 
-def _resume(options: argparse.Namespace) -> tuple[TrainingComparison, Path]:
+def _resume(options: argparse.Namespace, command: Sequence[str]) -> tuple[TrainingComparison, Path]:
     for name in _FIXED_BY_A_RUN:
         if vars(options)[name] is not None:
             raise ConfigError(f"a resumed run keeps what it was started with; leave --{name} out")
@@ -117,7 +119,8 @@ def _resume(options: argparse.Namespace) -> tuple[TrainingComparison, Path]:
     from deep_delta.training.run import resume
 
     with TrainingProgress() as progress:
-        comparison = resume(options.resume, changes=changes, data_spec=options.data, device=device, reporter=progress)
+        asked = {"data_spec": options.data, "device": device, "reporter": progress, "command": command}
+        comparison = resume(options.resume, changes=changes, **asked)
     given = Path(options.resume)
     is_run = RunFolder(given).comparison.exists()
     return comparison, given if is_run else RunFolder.around(resolve_checkpoint(given)).path

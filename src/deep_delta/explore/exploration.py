@@ -266,7 +266,7 @@ def _experiment_of(run: Run) -> str:
     comparison = run.comparison
     if comparison is None:
         return str(run.path)
-    training = sorted((name, value) for name, value in comparison.training.items() if name != "seed")
+    training = sorted((name, value) for name, value in comparison.training.items() if name not in ("seed", "tracker"))
     models = {one.variant: sorted(one.model.items(), key=str) for one in comparison.runs}
     data = (comparison.data.sha256, comparison.data.tokenizer_sha256, comparison.data.layout)
     return repr((training, sorted(models.items()), data))

@@ -73,6 +73,8 @@ class TrainedVariant(Record):
     """the fields of its `DdlConfig`"""
     parameters: int
     """trainable numbers"""
+    flops_per_token: int | None = None
+    """counted operations of training, forward and backward; None where they were not recorded"""
     step: int
     """optimiser steps done and logged"""
     best_loss: float | None

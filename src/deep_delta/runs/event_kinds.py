@@ -94,6 +94,16 @@ class Failed(Record):
     time: str | None = None
 
 
+class Tracked(Record):
+    """A tracker follows the events from here on."""
+
+    kind: Literal["tracked"]
+    step: int
+    tracker: str
+    id: str
+    """of the run in the tracker"""
+
+
 class Finished(Record):
     """All steps are done."""
 
@@ -103,5 +113,5 @@ class Finished(Record):
 
 
 Event = Annotated[
-    Started | Resumed | Stepped | Evaluated | Saved | Stopped | Failed | Finished, Field(discriminator="kind")
+    Started | Resumed | Stepped | Evaluated | Saved | Stopped | Failed | Finished | Tracked, Field(discriminator="kind")
 ]

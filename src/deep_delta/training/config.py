@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from deep_delta.runs.record import Record
 
 Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
+TrackerName = Literal["tensorboard", "trackio", "wandb"]
 Whole = Annotated[int, Field(ge=0, le=2**31 - 1)]
 
 
@@ -41,6 +42,7 @@ class TrainingConfig(Record):
     )
     seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = Field(0, description="parameters, data order and all else")
     data_workers: Annotated[int, Field(ge=0, le=256)] = Field(0, description="threads that prepare batches ahead")
+    tracker: TrackerName | None = Field(None, description="a dashboard that follows the events")
 
     @model_validator(mode="after")
     def _consistent(self) -> TrainingConfig:

@@ -9,24 +9,30 @@ from __future__ import annotations
 import random
 import signal
 import time
+import uuid
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from deep_delta.data.batches import Batches, TrainingData
 from deep_delta.errors import NumericsError
+from deep_delta.evaluation.flops import flops_per_token
 from deep_delta.models.config import DdlConfig
 from deep_delta.models.modes import usual_defaults
 from deep_delta.models.transformer import DdlTransformer
 from deep_delta.runs.layout import VariantFolder
 from deep_delta.training.checkpoint import TrainState, restore, save_checkpoint
-from deep_delta.training.config import TrainingConfig
+from deep_delta.training.config import TrackerName, TrainingConfig
 from deep_delta.training.optimizer import build_optimizer
 from deep_delta.training.reporting import Reporter, StepReport
 from deep_delta.training.signals import Interrupted, StopRequest
+from deep_delta.training.sinks import TrackedRun
 from deep_delta.training.step import prepare_loss, take_step
+from deep_delta.training.tracking import Tracker
 from deep_delta.training.validation import Validation
 
 
@@ -39,6 +45,10 @@ class Job:
     data: TrainingData
     folder: VariantFolder
     device: torch.device
+    command: tuple[str, ...] | None = None
+    """the command line that asked for it"""
+    commit: str | None = None
+    """of the package's source"""
 
     @property
     def variant(self) -> str:
@@ -55,8 +65,12 @@ def train_variant(job: Job, checkpoint: Path | None, *, reporter: Reporter, stop
     Raises `NumericsError` (the update that caused it is not made, or at least not saved), `DataError` for splits
     shorter than a sequence, `StorageError`; checkpoints saved before stay as they are.
     """
-    run = _begin(job, checkpoint, reporter)
-    state, training = run.state, job.training
+    with _begin(job, checkpoint, reporter) as run:
+        _train(run, stop)
+
+
+def _train(run: _Run, stop: StopRequest) -> None:
+    job, state, training, reporter = run.job, run.state, run.job.training, run.reporter
     loss_of = prepare_loss(run.model, training)
     reporter.variant_started(job.variant, state.step, training.max_steps)
     batches = run.batches.prefetch(state.micro_step, training.data_workers)
@@ -74,7 +88,7 @@ def train_variant(job: Job, checkpoint: Path | None, *, reporter: Reporter, stop
             run.save()
         if asked is not None and state.step < training.max_steps:
             run.stop(asked)
-    job.folder.events.append("finished", step=state.step)
+    run.log("finished", step=state.step, time=now())
     reporter.variant_finished(job.variant, state.step)
 
 
@@ -89,13 +103,27 @@ class _Run:
     batches: Batches
     validation: Validation
     reporter: Reporter
+    tracker: Tracker | None = None
+
+    def __enter__(self) -> _Run:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.tracker is not None:
+            self.tracker.close()
+
+    def log(self, kind: str, *, durable: bool = True, **fields: Any) -> None:
+        """Write an event, and have it tracked."""
+        self.job.folder.events.append(kind, durable=durable, **fields)
+        if self.tracker is not None:
+            self.tracker.put({"kind": kind, **fields})
 
     def is_due(self, interval: int) -> bool:
         """Whether something that happens every `interval` steps, and after the last one, happens now."""
         return self.state.step % interval == 0 or self.state.step == self.job.training.max_steps
 
     def log_step(self, report: StepReport) -> None:
-        self.job.folder.events.append("step", durable=False, **vars(report))
+        self.log("step", durable=False, **vars(report))
         self.reporter.stepped(self.job.variant, report)
 
     def evaluate(self) -> None:
@@ -105,7 +133,7 @@ class _Run:
         except NumericsError as error:
             raise NumericsError(f"{error}, at the evaluation after step {self.state.step}") from None
         best = evaluation.loss is not None and self.state.record_validation(evaluation.loss, self.model)
-        self.job.folder.events.append("evaluation", best=best, **evaluation.model_dump(mode="json"))
+        self.log("evaluation", best=best, **evaluation.model_dump(mode="json"))
         self.reporter.evaluated(self.job.variant, evaluation, best=best)
 
     def save(self) -> None:
@@ -121,12 +149,12 @@ class _Run:
             data=job.data.identity,
             report=self._report(),
         )
-        job.folder.events.append("checkpoint", step=self.state.step, name=path.name)
+        self.log("checkpoint", step=self.state.step, name=path.name)
         self.reporter.saved(job.variant, self.state.step, path)
 
     def stop(self, signum: int) -> None:
         name, step = signal.Signals(signum).name, self.state.step
-        self.job.folder.events.append("stopped", step=step, signal=name)
+        self.log("stopped", step=step, signal=name, time=now())
         raise Interrupted(
             f"stopped by {name} after step {step} of {self.job.variant}, which is saved; "
             f"continue with --resume {self.job.folder.path.parent}",
@@ -154,16 +182,46 @@ def _begin(job: Job, checkpoint: Path | None, reporter: Reporter) -> _Run:
     optimizer = build_optimizer(model, training)
     batches = job.data.training_batches(batch_size=training.batch_size, seq_len=training.seq_len, seed=training.seed)
     validation = Validation.of(job.data, training)
+    events = job.folder.events
+    about: dict[str, Any] = {
+        "time": now(),
+        "command": None if job.command is None else list(job.command),
+        "commit": job.commit,
+        "max_steps": training.max_steps,
+        "flops_per_token": flops_per_token(job.config, training.seq_len).training,
+    }
     if checkpoint is None:
         state = TrainState()
-        job.folder.events.truncate_after(-1)
-        job.folder.events.append("started", step=0, seed=training.seed, parameters=model.num_parameters())
+        events.truncate_after(-1)
+        events.append("started", step=0, seed=training.seed, parameters=model.num_parameters(), **about)
     else:
         state = restore(checkpoint, model=model, optimizer=optimizer, training=training, data=job.data.identity)
-        job.folder.events.truncate_after(state.step)
-        job.folder.events.append("resumed", step=state.step, checkpoint=checkpoint.name)
+        events.truncate_after(state.step)
+        events.append("resumed", step=state.step, checkpoint=checkpoint.name, **about)
     model.train()
-    return _Run(job, model, optimizer, state, batches, validation, reporter)
+    tracker = None if training.tracker is None else Tracker(_tracked(job, training.tracker, state.step), reporter.noted)
+    return _Run(job, model, optimizer, state, batches, validation, reporter, tracker)
+
+
+def _tracked(job: Job, name: TrackerName, step: int) -> TrackedRun:
+    """The run that a tracker shows: the same one when training goes on, told by the event log."""
+    events = job.folder.events
+    known = [event for event in events.read() if event["kind"] == "tracked" and event["tracker"] == name]
+    if not known:
+        known = [{"id": uuid.uuid4().hex}]
+        events.append("tracked", step=step, tracker=name, id=known[0]["id"])
+    config = {f"model.{field}": value for field, value in job.config.model_dump().items()}
+    config |= {f"train.{field}": value for field, value in job.training.model_dump().items()}
+    run = job.folder.path.parent.resolve()
+    return TrackedRun(
+        tracker=name, id=known[0]["id"], project="deep-delta-learning", name=f"{run.name}/{job.variant}",
+        folder=job.folder.path, config=config, step=step,
+    )  # fmt: skip
+
+
+def now() -> str:
+    """UTC, ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _seed(seed: int) -> None:

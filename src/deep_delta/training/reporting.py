@@ -43,6 +43,9 @@ class Reporter(Protocol):
 
     def variant_finished(self, variant: str, step: int) -> None: ...
 
+    def noted(self, line: str) -> None:
+        """Something beside the training that whoever watches should know, at any time."""
+
 
 class Silent:
     """The reporter of library use: says nothing."""
@@ -63,4 +66,7 @@ class Silent:
         pass
 
     def variant_finished(self, variant: str, step: int) -> None:
+        pass
+
+    def noted(self, line: str) -> None:
         pass

@@ -8,7 +8,7 @@ RUN/<slug>/                     see `runs.layout`
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,15 +29,25 @@ from deep_delta.runs.manifest import read_manifest
 from deep_delta.runs.storage import atomic_write, require_space
 from deep_delta.training.checkpoint import checkpoint_bytes, require_same_data
 from deep_delta.training.config import TrainingConfig
-from deep_delta.training.loop import Job, train_variant
+from deep_delta.training.loop import Job, now, train_variant
 from deep_delta.training.provenance import origin
 from deep_delta.training.reporting import Reporter, Silent
 from deep_delta.training.signals import Interrupted, StopRequest
 from deep_delta.training.summary import summarize_variant
+from deep_delta.training.tracking import require_tracker
 from deep_delta.training.validation import Validation
 
 MAY_CHANGE = frozenset(
-    ("max_steps", "eval_interval", "checkpoint_interval", "keep_checkpoints", "compile", "recompute", "data_workers")
+    (
+        "max_steps",
+        "eval_interval",
+        "checkpoint_interval",
+        "keep_checkpoints",
+        "compile",
+        "recompute",
+        "data_workers",
+        "tracker",
+    )
 )
 """Training fields that a resumed run may give anew; a larger `max_steps` also stretches the cosine from there on."""
 
@@ -53,20 +63,24 @@ def train(
     data_spec: str | None = None,
     device: str | torch.device = "cpu",
     reporter: Reporter | None = None,
+    command: Sequence[str] | None = None,
 ) -> TrainingComparison:
     """Train variants, by slug, into the new run folder `out`, and compare them. Seeds the global random generators.
 
     A variant whose loss or gradient stops being finite ends there; the others are trained, then `NumericsError` is
-    raised. SIGINT and SIGTERM raise `Interrupted` once the step is finished and saved.
+    raised. SIGINT and SIGTERM raise `Interrupted` once the step is finished and saved. command: the words of the
+    command line, for the record.
 
     Raises `ConfigError` when `out` holds something already or a model does not fit `data` or `seq_len`, `DataError` for
     a split shorter than a sequence, `StorageError` when the disk is or becomes too small.
     """
+    require_tracker(training.tracker)
     _require_fit(configs, training, data)
     _require_sequences(data, training)
     folder = RunFolder(Path(out)).create()
     with folder.lock():
-        run = _Run(folder, dict(configs), training, data, data_spec, torch.device(device), reporter or Silent())
+        device, reporter = torch.device(device), reporter or Silent()
+        run = _Run(folder, dict(configs), training, data, data_spec, device, reporter, command)
         require_space(folder.path, sum(checkpoint_bytes(_unfilled(config), training) for config in configs.values()))
         data.tokenizer.save(folder.path / _TOKENIZER)
         return run.train(list(configs), {})
@@ -79,6 +93,7 @@ def resume(
     data_spec: str | None = None,
     device: str | torch.device = "cpu",
     reporter: Reporter | None = None,
+    command: Sequence[str] | None = None,
 ) -> TrainingComparison:
     """Continue a RUN: every variant that is not finished, from its latest checkpoint or from the start.
 
@@ -93,12 +108,14 @@ def resume(
     with folder.lock():
         before = TrainingComparison.read(folder.comparison)
         training = _changed(before.training, changes or {}, folder)
+        require_tracker(training.tracker)
         tokenizer = Tokenizer.load(folder.path / _TOKENIZER)
         data_spec = before.data_spec if data_spec is None else data_spec
         data = open_data(data_spec, fixed=tokenizer)
         require_same_data("the run", before.data, data.identity, remedy="give the same data with --data")
         configs = {run.variant: _config(run.model, folder) for run in before.runs}
-        run = _Run(folder, configs, training, data, data_spec, torch.device(device), reporter or Silent())
+        device, reporter = torch.device(device), reporter or Silent()
+        run = _Run(folder, configs, training, data, data_spec, device, reporter, command)
         if start is None:
             return run.train(list(configs), run.latest_checkpoints())
         variant = _variant_of(start, configs, training)
@@ -116,6 +133,7 @@ class _Run:
     data_spec: str | None
     device: torch.device
     reporter: Reporter
+    command: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         self.origin: Origin = origin(self.device)
@@ -139,7 +157,7 @@ class _Run:
                 try:
                     train_variant(self.job(slug), checkpoints.get(slug), reporter=self.reporter, stop=stop)
                 except NumericsError as error:
-                    self.folder.variant(slug).events.append("failed", problem=str(error))
+                    self.folder.variant(slug).events.append("failed", problem=str(error), time=now())
                     failed = failed or NumericsError(f"{slug}: {error}")
                 finally:
                     comparison = self.write_comparison()
@@ -148,7 +166,9 @@ class _Run:
         return comparison
 
     def job(self, slug: str) -> Job:
-        return Job(self.configs[slug], self.training, self.data, self.folder.variant(slug), self.device)
+        command = None if self.command is None else tuple(self.command)
+        folder = self.folder.variant(slug)
+        return Job(self.configs[slug], self.training, self.data, folder, self.device, command, self.origin.commit)
 
     def write_comparison(self) -> TrainingComparison:
         """Gather what all variants of the run have logged so far."""

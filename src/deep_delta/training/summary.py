@@ -8,6 +8,7 @@ import statistics
 from typing import Any, Literal, TypeVar
 
 from deep_delta.errors import CheckpointError
+from deep_delta.evaluation.flops import flops_per_token
 from deep_delta.models.config import DdlConfig
 from deep_delta.runs.comparison import CURVE_POINTS, CurvePoint, Evaluation, TrainedVariant
 from deep_delta.runs.layout import VariantFolder
@@ -38,6 +39,7 @@ def summarize_variant(
         problem=next((event["problem"] for event in events[-1:] if event["kind"] == "failed"), None),
         model=config.model_dump(),
         parameters=parameters,
+        flops_per_token=flops_per_token(config, training.seq_len).training,
         step=steps[-1]["step"] if steps else 0,
         best_loss=best.loss if best else None,
         best_step=best.step if best else None,
