@@ -25,6 +25,7 @@ LAYERS: dict[str, set[str]] = {
     "generation": {"models", "nn", "ops", "data"},
     "integrations": {"models", "nn", "ops", "runs"},
     "evaluation": {"models", "nn", "ops", "data", "generation", "spectral", "runs"},
+    "interventions": {"models", "nn", "ops", "data", "generation", "spectral", "runs", "evaluation"},
     "training": {"models", "nn", "ops", "data", "generation", "spectral", "runs", "evaluation"},
     "benchmarks": {"ops", "nn", "models", "evaluation", "training", "runs"},
     "explore": {"runs", "spectral", "models", "evaluation", "benchmarks", "training"},  # only what has no torch
@@ -43,6 +44,7 @@ FORBIDDEN_OUTSIDE: dict[str, set[str]] = {
     "evaluation": {"rich"},
     "benchmarks": {"rich"},
     "explore": {"torch", "rich", "tokenizers", "safetensors"},
+    "interventions": {"rich"},
 }
 
 HEAVY = {"torch", "numpy", "tokenizers", "safetensors", "pyarrow"}

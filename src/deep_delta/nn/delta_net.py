@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Self
 
 import torch.nn.functional as F
@@ -21,6 +21,10 @@ from deep_delta.ops.plain import without_autocast
 
 FADE = 1e-3
 """Queries and keys shorter than this have no heading worth learning from: their gradient fades."""
+
+
+Answer = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+"""From q, k and v [B, H, T, K], not normalised, and β [B, H, T] to o [B, H, T, K]; for whole texts, without a cache."""
 
 
 class MemoryCache(RowState):
@@ -106,6 +110,8 @@ class DeltaNet(nn.Module):
         self.d_model, self.chunk_size, self.num_heads = d_model, chunk_size, num_heads
         self.head_dim = d_model // num_heads if head_dim is None else head_dim
         self.neg_eigval, self.eps = neg_eigval, eps
+        self.answer: Answer | None = None
+        """Answers in the place of the operator, for whoever looks into the memory."""
         inner = num_heads * self.head_dim
         self.qkv = nn.Linear(d_model, 3 * inner, bias=False)
         self.conv = ShortConv(3 * inner, conv_size)
@@ -139,6 +145,10 @@ class DeltaNet(nn.Module):
         return (2.0 * beta_BTH if self.neg_eigval else beta_BTH).transpose(1, 2)
 
     def _rewrite(self, q: Tensor, k: Tensor, v: Tensor, beta: Tensor, cache: MemoryCache | None) -> Tensor:
+        if self.answer is not None:
+            if cache is not None:
+                raise ConfigError("a memory that is looked into (`answer`) reads whole texts; leave the cache out")
+            return self.answer(q, k, v, beta)
         if cache is None:
             return chunk_delta_rule(q, k, v, beta, self.chunk_size, eps=self.eps, fade=FADE)
         if cache.tensor is not None and q.shape[2] == 1:
