@@ -175,7 +175,7 @@ def _cut(pieces: Iterable[Piece], *, whole: bool) -> Iterator[Excerpt]:
         behind = piece.text
 
 
-def _batches(tokenizer: Tokenizer, excerpts: Iterable[Excerpt], seq_len: int) -> Iterator[Batch]:
+def excerpt_batches(tokenizer: Tokenizer, excerpts: Iterable[Excerpt], seq_len: int) -> Iterator[Batch]:
     """The windows of each excerpt's tokens; a token that reaches from one to the next is the next one's."""
     for (passage, before), parts in groupby(excerpts, key=lambda one: (one.passage, one.before)):
         (ids,), (sizes,) = tokenizer.encode_batch([passage]), tokenizer.count_bytes([passage])
@@ -197,7 +197,7 @@ def _score(
 ) -> tuple[Row, list[float]]:
     """A candidate's row, and its bits per byte of each excerpt."""
     model, tokenizer = candidate.model, candidate.tokenizer
-    batches = list(_batches(tokenizer, texts, candidate.seq_len))
+    batches = list(excerpt_batches(tokenizer, texts, candidate.seq_len))
     asked = next((batch for batch in batches if (batch.targets != IGNORED).any()), None)
     if asked is None:
         raise DataError(f"nothing to evaluate: tokenizer {tokenizer.name} of {candidate.name} makes no token of it")
