@@ -68,5 +68,6 @@ def known_kl(written: float, patched: float) -> float:
     one, other = known_logits(written), known_logits(patched)
     totals = [math.log(sum(n * math.exp(x) for n, x in zip(counts, logits, strict=True))) for logits in (one, other)]
     return sum(
-        n * math.exp(x - totals[0]) * ((x - totals[0]) - (y - totals[1])) for n, x, y in zip(counts, one, other, strict=True)
+        n * math.exp(x - totals[0]) * ((x - totals[0]) - (y - totals[1]))
+        for n, x, y in zip(counts, one, other, strict=True)
     )

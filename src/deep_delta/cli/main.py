@@ -24,6 +24,7 @@ COMMANDS = {
     "benchmark": "time the parts on this machine, and gate on a saved run",
     "generate": "continue a prompt with a trained model",
     "export": "write the curves and spectra of runs as CSV tables",
+    "inspect": "look into a checkpoint: gates, directions, and what changes do",
     "data": "inspect and prepare corpora and tokenizers",
     "schema": "the JSON schema of the files that the commands write",
     "import": "make a checkpoint of a model of the paper authors' code",

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from deep_delta.interventions.documents import class_code
-from deep_delta.interventions.patching import Replacement
+from deep_delta.interventions.forward_pass import Replacement
 from deep_delta.interventions.places import Pattern
 from deep_delta.interventions.subject import Clean, Home, Subject, Window, norms, place
 from deep_delta.runs.inspection import Intervention

@@ -17,8 +17,9 @@ from deep_delta.data.tokenizer import Tokenizer
 from deep_delta.errors import ConfigError, DataError
 from deep_delta.evaluation.compare import EXCERPT, Part, excerpt_batches, excerpts
 
-TEXT_CLASSES = ("word start", "inside word", "digit", "space", "newline", "punctuation", "other")
-"""Of a text's tokens, by the first character that is no blank; "other" has parts of characters and ends of text."""
+TEXT_CLASSES = ("initial", "inside", "digit", "space", "newline", "punctuation", "other")
+"""Of a text's tokens, by the first character that is no blank: initial is a letter that begins a word, inside one that
+does not, and other are parts of characters and ends of text."""
 TASK_CLASSES = ("asked", "given")
 """Of a task's tokens: those after which an answer is asked for, and the others."""
 
@@ -114,7 +115,7 @@ def _text_class(text: str, before: str) -> str:
         return "digit"
     if core[0].isalpha() or core[0] == "_":
         inside = len(core) == len(text) and (before.isalnum() or before == "_")
-        return "inside word" if inside else "word start"
+        return "inside" if inside else "initial"
     return "punctuation"
 
 

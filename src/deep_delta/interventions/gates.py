@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deep_delta.interventions.patching import Replacement
+from deep_delta.interventions.forward_pass import Replacement
 from deep_delta.interventions.places import Pattern
 from deep_delta.interventions.subject import Home, Subject, mean_abs_cosine, place
 from deep_delta.runs.inspection import DirectionReuse, GateRow, RankRow
@@ -96,7 +96,7 @@ def effective_ranks(states_nDV: Tensor) -> tuple[Tensor, Tensor]:
 
     A state of zeros has 0. Between 1 and V otherwise.
     """
-    wide = states_nDV.double()
+    wide = states_nDV.cpu().double()
     power = torch.linalg.eigvalsh(wide.mT @ wide).clamp_min(0)  # s², by the Gram matrix [V, V]
     total = power.sum(-1, keepdim=True)
     p = torch.where(total > 0, power / total, 0.0)
@@ -135,4 +135,4 @@ class _Ranked:
         self.found, self.real = found, real
 
     def __call__(self, there: Tensor) -> None:
-        self.found.append(torch.stack(effective_ranks(there[self.real])).cpu())
+        self.found.append(torch.stack(effective_ranks(there[self.real])))

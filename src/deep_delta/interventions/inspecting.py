@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from deep_delta.interventions.gates import gate_rows, measure_states
-from deep_delta.interventions.measuring import Advance, measure_interventions
+from deep_delta.interventions.measurement import Advance
+from deep_delta.interventions.measuring import measure_interventions
 from deep_delta.interventions.subject import Subject, loss_of
 from deep_delta.runs.inspection import DirectionReuse, GateRow, Intervention, InterventionRow, RankRow
 

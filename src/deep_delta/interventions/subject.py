@@ -14,7 +14,8 @@ from torch import Tensor
 
 from deep_delta.errors import NumericsError
 from deep_delta.interventions.documents import Documents
-from deep_delta.interventions.patching import Replacement, run_with
+from deep_delta.interventions.forward_pass import Replacement
+from deep_delta.interventions.patching import run_with
 from deep_delta.interventions.places import Pattern, place_names
 from deep_delta.models.modes import evaluation_mode
 from deep_delta.models.transformer import DdlTransformer
