@@ -203,7 +203,7 @@ def test_a_memory_over_time(name: str) -> None:
         run_with(model, IDS, {home + "hook_state": state[:, 1:]})
 
 
-@pytest.mark.parametrize("name", ["baseline", "ddl-ec", "hyper", "hybrid", "rebuilt", "write-only"])
+@pytest.mark.parametrize("name", ["baseline", "ddl-ec", "hyper", "write-only"])
 def test_gradients_reach_what_is_put_at_a_place(name: str) -> None:
     """The gradient at a place is the slope of the loss there: what attribution patching needs."""
     model = build_double(name)

@@ -32,7 +32,7 @@ sublayer stands beside it too.
 
 _EXAMPLES = """
   ddl inspect runs/book/ddl-cc
-  ddl inspect runs/book/ddl-cc --data other.txt --tokens 8192 --save inspection.json
+  ddl inspect runs/book/ddl-cc --data other.txt --tokens 8192 --save found.json
   ddl inspect runs/book/ddl-cc --layers 0,2-3 --only gate_0,gate_mean
   ddl inspect runs/book/ddl-cc --places 'blocks.*.mlp.hook_beta'
 """

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -55,5 +56,10 @@ def estimate(values: Sequence[float]) -> Estimate:
     if number < 2:
         return Estimate(mean=mean, low=None, high=None)
     spread = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (number - 1) / number)
-    half = student_quantile(CONFIDENCE, number - 1) * spread
+    half = _quantile(number - 1) * spread
     return Estimate(mean=mean, low=mean - half, high=mean + half)
+
+
+@functools.cache
+def _quantile(freedom: int) -> float:
+    return student_quantile(CONFIDENCE, freedom)
