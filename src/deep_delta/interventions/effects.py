@@ -36,7 +36,7 @@ class Tally:
             difference = loss_of(patched, wrong) - loss_of(clean, wrong) - loss
         kl = (clean.exp() * (clean - patched)).sum(1)
         self.tokens.index_add_(0, document, torch.ones(len(document), dtype=torch.float64))
-        self.sums.index_add_(1, document, torch.stack((loss, difference, kl)).double().cpu())
+        self.sums.index_add_(1, document, torch.stack((loss, difference, kl)).cpu().double())
 
     def effect(self) -> Effect:
         """The mean over documents of each one's mean over tokens."""

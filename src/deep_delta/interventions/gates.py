@@ -78,7 +78,7 @@ def measure_states(subject: Subject) -> tuple[DirectionReuse | None, list[RankRo
         tokens += int(window.real.sum())
         for row, one in enumerate(homes):
             for column in range(row + 1):
-                sum_ = (k[one] * k[homes[column]]).sum(-1).abs().sum().double().cpu()
+                sum_ = (k[one] * k[homes[column]]).sum(-1).abs().sum().cpu().double()
                 cosines[row, column] = cosines[column, row] = cosines[row, column] + sum_
     reuse = None
     if homes:

@@ -35,7 +35,7 @@ def inspect_model(
     rows = measure_interventions(subject, interventions, controls=controls, seed=seed, advance=advance)
     nats = 0.0
     for window in subject.windows():
-        nats += loss_of(subject.run(window), window.targets).double().sum().item()
+        nats += loss_of(subject.run(window), window.targets).cpu().double().sum().item()
     gates = gate_rows(subject, subject.gates()) if subject.gated else []
     directions, ranks = measure_states(subject)
     note = None

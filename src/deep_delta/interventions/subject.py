@@ -152,4 +152,4 @@ def _keep_norm(found: dict[Home, Tensor], home: Home, there: Tensor) -> None:
 
 
 def _fill(found: Tensor, rows: slice, there: Tensor) -> None:
-    found[rows] = there.squeeze(-1).to(found)
+    found[rows] = there.squeeze(-1).cpu().to(found)
