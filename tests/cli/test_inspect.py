@@ -35,6 +35,18 @@ def test_a_checkpoint_is_looked_into(ddl, trained, few):
     assert all(row.whole_sublayer for row in found.interventions if row.intervention.what == "gate_0")
 
 
+def test_a_narrow_terminal_gets_more_tables(ddl, trained, few, monkeypatch):
+    from deep_delta.cli import console
+
+    wide = ddl("inspect", "run/ddl-cc", *few, "--only", "gate_0")[1]
+    monkeypatch.setattr(console.out, "width", 40)
+    narrow = ddl("inspect", "run/ddl-cc", *few, "--only", "gate_0")[1]
+    assert max(map(len, narrow.splitlines())) <= 40
+    assert narrow.count("Gates β by token class") > 1
+    cut = {word for word in set(wide.split()) - set(narrow.split()) if not word.startswith("─")}
+    assert cut == set()
+
+
 def test_json_is_the_saved_record(ddl, trained, few):
     code, out, err = ddl("inspect", "run/ddl-cc", *few, "--json", "--save", "found.json", "--only", "gate_0")
     assert (code, err) == (0, "")
@@ -90,7 +102,7 @@ def test_places_are_shown(ddl, trained, few):
         (["run"], 4, "several checkpoints; give one of run/baseline, run/ddl-cc"),
         (["run/ddl-cc", "--data", "empty.txt"], 3, "empty.txt is empty"),
         (["run/ddl-cc", "--tokens", "0"], 2, "--tokens must be at least 1, got 0"),
-        (["run/ddl-cc", "--seed", "-1"], 2, "--seed must be at least 0, got -1"),
+        (["run/ddl-cc", "--seed", "-1"], 2, "--seed must be from 0 to 2^63 - 1, got -1"),
         (["run/ddl-cc", "--layers", "1"], 2, "--layers 1: the model has the layers 0 to 0"),
         (["run/ddl-cc", "--layers", "x"], 2, "--layers must be numbers and ranges"),
         (["run/ddl-cc", "--layers", "2-1"], 2, "--layers must be numbers and ranges"),
@@ -102,6 +114,7 @@ def test_places_are_shown(ddl, trained, few):
         (["run/ddl-cc", "--intervention", "none.json"], 2, "none.json has no intervention in it"),
         (["run/ddl-cc", "--intervention", "bad.json"], 2, "bad.json: what"),
         (["run/ddl-cc", "--data", "synth:parity"], 3, "does not know the symbols"),
+        (["run/ddl-cc", "--save", "no/x.json"], 2, "--save no/x.json: there is no folder"),
         (["damaged"], 4, "is damaged"),
     ],
     ids=str,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import datetime
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -43,9 +44,7 @@ _TOKENS, _QUICK_TOKENS = 2048, 1024
 def run(arguments: Sequence[str]) -> None:
     options = _parser().parse(arguments)
     check_device_name(options.device)
-    for option, given, least in (("--tokens", options.tokens, 1), ("--seed", options.seed, 0)):
-        if given is not None and given < least:
-            raise ConfigError(f"{option} must be at least {least}, got {given}")
+    _check_numbers(options)
     only, own = parse_changes(options.only), read_interventions(options.intervention)
     folder = _checkpoint(options.checkpoint)
     layers = parse_layers(options.layers, int(cast("int", read_manifest(folder).model["num_layers"])))
@@ -102,6 +101,16 @@ def run(arguments: Sequence[str]) -> None:
     show_inspection(inspection)
 
 
+def _check_numbers(options: argparse.Namespace) -> None:
+    """What can be told to be wrong before anything is loaded."""
+    if options.tokens is not None and options.tokens < 1:
+        raise ConfigError(f"--tokens must be at least 1, got {options.tokens}")
+    if not 0 <= options.seed < 2**63:
+        raise ConfigError(f"--seed must be from 0 to 2^63 - 1, got {options.seed}")
+    if options.save and not Path(options.save).absolute().parent.is_dir():
+        raise ConfigError(f"--save {options.save}: there is no folder {Path(options.save).absolute().parent}")
+
+
 def _parser() -> Parser:
     parser = Parser("inspect CHECKPOINT [options]", _DESCRIPTION, _EXAMPLES)
     parser.add_argument(
@@ -152,7 +161,7 @@ def _show_places(model: DdlTransformer, documents: Documents, patterns: Sequence
     """Names, shapes and sizes of some places on the first window."""
     import torch
 
-    from deep_delta.cli.console import show_table
+    from deep_delta.cli.inspect_tables import show_fitting
     from deep_delta.interventions import with_places
 
     device = next(model.parameters()).device
@@ -167,7 +176,7 @@ def _show_places(model: DdlTransformer, documents: Documents, patterns: Sequence
         ]
         for name, there in found.items()
     ]
-    show_table("Places, on one window", ["<place", "<shape", "mean", "rms"], rows)
+    show_fitting("Places, on one window", ["<place", "<shape", "mean", "rms"], rows)
 
 
 @contextmanager

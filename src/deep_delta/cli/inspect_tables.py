@@ -34,8 +34,10 @@ def show_inspection(found: Inspection) -> None:
     """All of it, in 80 columns."""
     out.print(
         f"{found.model.variant}, step {found.model.step}, on {found.tokens:,} tokens of {found.data.name} "
-        f"({found.split}) in {found.documents} documents: loss {found.loss:.4f}"
+        f"({found.split}) in {found.documents} document{'s' * (found.documents != 1)}: loss {found.loss:.4f}"
     )
+    if found.documents == 1:
+        out.print(Text("A single document gives no intervals: look at a longer text, or at more of it.", "yellow"))
     out.print()
     if found.note:
         out.print(Text(found.note, "yellow"))
@@ -46,6 +48,26 @@ def show_inspection(found: Inspection) -> None:
     if found.ranks:
         _show_ranks(found.ranks)
     _show_interventions(found.interventions)
+
+
+def show_fitting(title: str, columns: Sequence[str], rows: Iterable[Sequence[Cell]], note: str = "") -> None:
+    """`show_table` in as many tables as the terminal's width needs, each with the first column."""
+    rows = [list(row) for row in rows]
+    widths = [
+        max(len(column.removeprefix("<")), *(len(row[place]) for row in rows)) + 3
+        for place, column in enumerate(columns)
+    ]
+    first = 1
+    while first < len(columns):
+        last, room = first + 1, out.width - widths[0] - widths[first]
+        while last < len(columns) and widths[last] <= room:
+            room -= widths[last]
+            last += 1
+        chosen = [0, *range(first, last)]
+        ends = last == len(columns)
+        parts = [[row[place] for place in chosen] for row in rows]
+        show_table(title, [columns[place] for place in chosen], parts, note if ends else "")
+        first = last
 
 
 def _home(row: GateRow) -> str:
@@ -68,7 +90,7 @@ def _show_gates(gates: Sequence[GateRow], interventions: Sequence[InterventionRo
     if everywhere := clamped.get((None, None)):
         rows.append(["all", "", "", _spread(everywhere)])
     note = "mean ± spread over tokens; the last column is what the loss becomes more where β above 1 is made 1"
-    show_table("Gates β", ["<sublayer", "β", "β > 1", "loss if β ≤ 1"], rows, note)
+    show_fitting("Gates β", ["<sublayer", "β", "β > 1", "loss if β ≤ 1"], rows, note)
     for group, title in (("class", "Gates β by token class"), ("position", "Gates β by position")):
         _show_group(title, [row for row in gates if row.group == group])
 
@@ -85,7 +107,7 @@ def _show_group(title: str, gates: Sequence[GateRow]) -> None:
         counts[row.name] = row.tokens
     rows.append([Text("tokens", "dim"), *(Text(f"{counts[name]:,}", "dim") for name in names)])
     if names:
-        show_table(title, ["<sublayer", *names], rows)
+        show_fitting(title, ["<sublayer", *names], rows)
 
 
 def _show_directions(found: DirectionReuse) -> None:
@@ -98,13 +120,13 @@ def _show_directions(found: DirectionReuse) -> None:
             [name, *(f"{cosine:.2f}" for cosine in cosines[: place + 1]), *[""] * (len(names) - place - 1)]
             for place, (name, cosines) in enumerate(zip(names, found.cosines, strict=True))
         )
-        show_table("Reuse of directions", columns, rows, f"{note}; 0i is 0 mixer, 0l is 0 mlp")
+        show_fitting("Reuse of directions", columns, rows, f"{note}; 0i is 0 mixer, 0l is 0 mlp")
         return
     pairs = []
     for place, (name, cosines) in enumerate(zip(names, found.cosines, strict=True)):
         cosine, other = max((cosine, other) for other, cosine in enumerate(cosines) if other != place)
         pairs.append([name, names[other], f"{cosine:.2f}"])
-    show_table("Reuse of directions", ["<sublayer", "<most like", "mean |cos|"], pairs, note)
+    show_fitting("Reuse of directions", ["<sublayer", "<most like", "mean |cos|"], pairs, note)
 
 
 def _show_ranks(ranks: Sequence[RankRow]) -> None:
@@ -113,7 +135,7 @@ def _show_ranks(ranks: Sequence[RankRow]) -> None:
         found = {row.place: f"{row.participation:.2f} {row.entropy:.2f}" for row in group}
         rows.append([str(layer), *(found.get(place, "") for place in ("pre", "mid", "post"))])
     note = f"of {ranks[0].d_value} value channels of the state, per token: participation ratio, and exp of the entropy"
-    show_table("Effective rank", ["<layer", "before the mixer", "before the MLP", "at the end"], rows, note)
+    show_fitting("Effective rank", ["<layer", "before the mixer", "before the MLP", "at the end"], rows, note)
 
 
 def _show_interventions(rows: Sequence[InterventionRow]) -> None:
@@ -123,7 +145,7 @@ def _show_interventions(rows: Sequence[InterventionRow]) -> None:
         of_kind = [row for row in rows if row.intervention.what == what]
         if of_kind:
             columns = ["<sublayer", "loss", "logits", "KL", "other k", "layer", "fresh", "whole"]
-            show_table(what, columns, [_cells(row) for row in of_kind], about)
+            show_fitting(what, columns, [_cells(row) for row in of_kind], about)
             shown = True
     if shown:
         out.print(Text(_KEY, "dim"))
@@ -143,14 +165,14 @@ def _cells(row: InterventionRow) -> list[Cell]:
 
 def _label(one: Intervention) -> str:
     home = " ".join(str(part) for part in (one.layer, one.sublayer) if part is not None) or "all"
+    if one.from_layer is not None:
+        home += f"←{one.from_layer}"
     return " ".join(part for part in (home, _limits(one)) if part)
 
 
 def _limits(one: Intervention) -> str:
     """Where an intervention acts beside its sublayer."""
     found = []
-    if one.from_layer is not None and one.what == "direction_of_layer":
-        found.append(f"k of {one.from_layer}")
     if one.token_class is not None:
         found.append(f"at {one.token_class}")
     if one.positions is not None:

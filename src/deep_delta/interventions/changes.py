@@ -129,8 +129,7 @@ def _mask(intervention: Intervention, subject: Subject, window: Window) -> Tenso
         return None
     mask = torch.ones_like(window.real)
     if intervention.positions is not None:
-        places = torch.arange(mask.shape[1], device=mask.device)
-        mask &= torch.isin(places, torch.tensor(intervention.positions, device=mask.device, dtype=places.dtype))
+        mask[:, [position for position in range(mask.shape[1]) if position not in intervention.positions]] = False
     if intervention.token_class is not None:
         mask &= window.codes == class_code(subject.documents.classes, intervention.token_class)
     return mask

@@ -100,6 +100,6 @@ def _no_place(pattern: str, names: Sequence[str]) -> str:
     message = f"no place of this model is called {pattern!r}"
     if there:
         message += f"; {home} has {', '.join(there)}"
-    elif near:
-        message += f"; near: {', '.join(near)}"
+    else:
+        message += f"; near: {', '.join(near)}" if near else f"; they are {', '.join(names[:3])}, …"
     return message

@@ -38,7 +38,7 @@ CHANGES: dict[Change, str] = {
     "erase_only": "v = 0: what is read along k is erased, and nothing is written",
     "write_only": "what is read along k is taken for 0: v is written, and nothing is erased",
     "direction_random": "the same change of the readout, along a random direction for each token",
-    "direction_of_layer": "the same change of the readout, along the direction of another sublayer at the same token",
+    "direction_of_layer": "the same change of the readout, along the direction of another layer (←) at the same token",
     "sublayer_removed": "the state passes by the whole sublayer unchanged",
 }
 """What an intervention does, in the order of the tables."""
