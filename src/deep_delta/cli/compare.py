@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deep_delta.cli.checkpoints import checkpoint_folders, short_names
 from deep_delta.cli.device import check_device_name, resolve_device
 from deep_delta.cli.options import Parser, whole
 from deep_delta.errors import ConfigError, DataError
-from deep_delta.runs.layout import RunFolder, resolve_checkpoint
 from deep_delta.runs.manifest import read_manifest
 from deep_delta.runs.storage import atomic_write
 
@@ -43,10 +43,10 @@ def run(arguments: Sequence[str]) -> None:
     options = _parser().parse(arguments)
     check_device_name(options.device)
     task = _task(options)
-    folders = [folder for given in options.checkpoints for folder in _checkpoints(given)]
+    folders = [folder for given in options.checkpoints for folder in checkpoint_folders(given)]
     if not folders:
         raise DataError("nothing to evaluate: give one or more checkpoints, or the folder of a run")
-    names = _names(folders)
+    names = short_names(folders)
     comparison: Comparison | AnswersComparison
     if task is None:
         comparison = _compare(options, folders, names)
@@ -92,26 +92,6 @@ def _task(options: argparse.Namespace) -> Task | None:
         if isinstance(given, int) and given < 1:
             raise ConfigError(f"{option} must be at least 1, got {given}")
     return task
-
-
-def _checkpoints(given: str) -> list[Path]:
-    """The folders that one argument means; a run stands for the latest checkpoint of each of its variants."""
-    run = RunFolder(Path(given))
-    if run.comparison.exists():
-        return [latest for variant in run.variants() if (latest := variant.latest())]
-    return [resolve_checkpoint(given)]
-
-
-def _names(folders: Sequence[Path]) -> list[str]:
-    """Short names that tell the checkpoints apart: variant, or run/variant, or run/variant@step, or the path."""
-    manifests = [read_manifest(folder) for folder in folders]
-    runs = [RunFolder.around(folder).path for folder in folders]
-    kinds = [
-        [one.variant for one in manifests],
-        [f"{run.name}/{one.variant}" for run, one in zip(runs, manifests, strict=True)],
-        [f"{run.name}/{one.variant}@{one.step}" for run, one in zip(runs, manifests, strict=True)],
-    ]
-    return next((names for names in kinds if len(set(names)) == len(names)), [str(folder) for folder in folders])
 
 
 def _compare(options: argparse.Namespace, folders: Sequence[Path], names: Sequence[str]) -> Comparison:

@@ -15,6 +15,7 @@ from deep_delta.runs.event_kinds import Event
 from deep_delta.runs.inspection import Inspection
 from deep_delta.runs.manifest import Manifest
 from deep_delta.runs.schema import json_schema
+from deep_delta.runs.suites import SuiteResults
 
 _DESCRIPTION = """
 Print the JSON schema (draft 2020-12) of a file that a command writes; without a name, list them. Fields come with what
@@ -33,6 +34,7 @@ FILES: Mapping[str, tuple[Any, str]] = {
     "events": (Event, "one line of RUN/VARIANT/events.jsonl: what happened, in order"),
     "manifest": (Manifest, "manifest.json of a checkpoint: its files and what it was made from"),
     "benchmark": (Benchmark, "ddl benchmark --save: every row with its spread"),
+    "suites": (SuiteResults, "ddl eval --save: how much each model gets right"),
     "inspection": (Inspection, "ddl inspect --save: gates, directions, interventions"),
 }
 

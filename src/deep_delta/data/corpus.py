@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple, NoReturn, Protocol, get_args
 import numpy as np
 
 from deep_delta.data.files import embedded, find_files
+from deep_delta.data.language.text import open_language
 from deep_delta.data.readers import Piece
 from deep_delta.data.split import BUCKETS, HELD_OUT_PART, Split, bucket_of
 from deep_delta.errors import ConfigError, DataError
@@ -168,6 +169,7 @@ def _no_text(spec: str) -> NoReturn:
 # What `--data` accepts besides files, folders and globs: a pattern of the whole spec, and what opens it as a `Source`.
 SCHEMES: dict[str, Callable[[str], Source]] = {
     "hf:*": _not_yet("data sets streamed from the Hugging Face hub"),
+    "synth:language*": open_language,
     "synth:*": _no_text,
     "*.bin": _not_yet("token shards"),
 }

@@ -14,6 +14,8 @@ import numpy as np
 from deep_delta.data.batches import Batches, HeldOut
 from deep_delta.data.cache import cached
 from deep_delta.data.corpus import SPLITS, Corpus, SplitName, open_corpus
+from deep_delta.data.language.text import SPEC as LANGUAGE
+from deep_delta.data.language.text import TOKENIZER as LANGUAGE_TOKENIZER
 from deep_delta.data.loader import Loader, validation_batches
 from deep_delta.data.readers import Piece
 from deep_delta.data.tokenizer import Tokenizer, byte_tokenizer, require_vocabulary, train_bpe
@@ -149,11 +151,13 @@ class Dataset:
 def prepare(spec: str | None = None, tokenizer: str | None = None, *, fixed: Tokenizer | None = None) -> Dataset:
     """Open a corpus (see `open_corpus`), get its tokenizer and tokenize both splits, all through the cache.
 
-    tokenizer: "byte", which None means too; "bpe" or "bpe:N", trained on the train split, 4,096 tokens unless told
-    otherwise; or a tokenizer.json. fixed: a tokenizer that is there already, as when a run resumes; `tokenizer` then
-    does not count.
+    tokenizer: "byte", which None means too (but for synth:language, which is cut into words); "bpe" or "bpe:N", trained
+    on the train split, 4,096 tokens unless told otherwise; or a tokenizer.json. fixed: a tokenizer that is there
+    already, as when a run resumes; `tokenizer` then does not count.
     ConfigError, DataError and StorageError come from here, before anything is trained.
     """
+    if tokenizer is None and spec is not None and spec.startswith(LANGUAGE):
+        tokenizer = LANGUAGE_TOKENIZER
     get_tokenizer = (lambda _corpus: fixed) if fixed else _tokenizer_getter(tokenizer)
     corpus = open_corpus(spec)
     found = get_tokenizer(corpus)

@@ -21,8 +21,13 @@ from deep_delta.runs.comparison import Ranking, TrainingComparison
 from deep_delta.runs.inspection import Inspection
 from deep_delta.runs.layout import RunFolder
 from deep_delta.runs.record import Record
+from deep_delta.runs.suites import SuiteResults
 
-RECORDS: Mapping[str, type[Record]] = {"benchmark": Benchmark, "inspection": Inspection}
+RECORDS: Mapping[str, type[Record]] = {
+    "benchmark": Benchmark,
+    "inspection": Inspection,
+    "suites": SuiteResults,
+}
 
 
 class Run:

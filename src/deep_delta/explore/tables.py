@@ -12,6 +12,7 @@ from deep_delta.explore.exploration import Experiment, Variant
 from deep_delta.explore.trace import SPECTRUM, Spectra
 from deep_delta.runs.benchmark import Benchmark
 from deep_delta.runs.inspection import CHANGES, Inspection
+from deep_delta.runs.suites import SuiteResults
 from deep_delta.spectral.regimes import REGIMES
 
 Value = str | int | float | None
@@ -159,6 +160,40 @@ def _gate_note(verdict: Verdict | None) -> str:
     said = [f"{len(regressions)} worse, first {regressions[0].name}"] if regressions else []
     said += [f"{len(missing)} missing, first {next(iter(missing))}"] if missing else []
     return f"the gate fails: {'; '.join(said)}"
+
+
+def suites_table(results: SuiteResults) -> Table:
+    """Every score with its interval, and beside it what chance, a majority and word counts get."""
+    rows: list[tuple[Value, ...]] = [
+        (
+            row.model, row.family, row.phenomenon, row.split, row.count, row.skipped, row.score, row.low, row.high,
+            row.both_right, row.exact, row.ties, row.chance, row.majority, row.unigram, row.bigram, row.fivegram,
+            row.reason,
+        )
+        for row in results.rows
+    ]  # fmt: skip
+    columns = (
+        "model", "family", "question", "split", "count", "skipped", "score", "low", "high", "both right", "exact",
+        "ties", "chance", "majority", "unigram", "bigram", "5-gram", "note",
+    )  # fmt: skip
+    return Table("Suites", columns, rows, "shares of right answers, with 95% Wilson intervals")
+
+
+def suite_comparisons_table(results: SuiteResults) -> Table:
+    """Every two models on the same questions."""
+    rows: list[tuple[Value, ...]] = [
+        (
+            one.family,
+            *one.models,
+            one.difference,
+            one.adjusted,
+            one.clusters,
+            "resolved" if one.resolved else "not resolved",
+        )
+        for one in results.comparisons
+    ]
+    columns = ("family", "model", "other", "difference", "p (Holm)", "templates", "verdict")
+    return Table("Suites, compared", columns, rows, results.rule)
 
 
 def gates_table(inspection: Inspection) -> Table:

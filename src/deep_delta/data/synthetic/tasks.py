@@ -15,6 +15,8 @@ from deep_delta.data.synthetic.task import Lengths, Task
 from deep_delta.errors import ConfigError
 
 SCHEME = "synth"
+TEXTS = ("language",)
+"""What `synth:` makes that is a text, and no task."""
 MOST_LENGTH = 1 << 16
 _MOST_WORDS = 1 << 15
 
@@ -71,7 +73,9 @@ TASKS: Mapping[str, Kind] = {
 
 def is_task(spec: str | None) -> bool:
     """Whether `--data` names a task (in whatever case, so that a wrong one is told as such)."""
-    return spec is not None and spec.lower().startswith(f"{SCHEME}:")
+    if spec is None or not spec.lower().startswith(f"{SCHEME}:"):
+        return False
+    return spec.split(":")[1] not in TEXTS
 
 
 def parse_task(spec: str) -> Task:
@@ -83,7 +87,9 @@ def parse_task(spec: str) -> Task:
     scheme, _, rest = spec.partition(":")
     name, _, text = rest.partition(":")
     if scheme != SCHEME or name not in TASKS:
-        raise ConfigError(f"unknown task {spec[:60]!r}; there are {', '.join(f'{SCHEME}:{one}' for one in TASKS)}")
+        raise ConfigError(
+            f"unknown task {spec[:60]!r}; there are {', '.join(f'{SCHEME}:{one}' for one in (*TASKS, *TEXTS))}"
+        )
     kind, where = TASKS[name], f"{SCHEME}:{name}"
     given = _options(where, text, kind)
     counts = {option: _count(where, option, given, count) for option, count in kind.counts.items()}

@@ -1,0 +1,118 @@
+"""The tables of `ddl eval`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.text import Text
+
+from deep_delta.cli.console import Cell, show_table
+from deep_delta.runs.suites import SuiteComparison, SuiteResults, SuiteRow
+
+_SPLITS = {
+    "seen": "new sentences of known words and templates",
+    "new_words": "held-out words in known templates",
+    "new_templates": "known words in held-out templates",
+}
+_COUNTS = (("1-gram", "unigram"), ("2-gram", "bigram"), ("5-gram", "fivegram"))
+
+
+def show_suites(results: SuiteResults) -> None:
+    """Each model's scores, phenomena first and pooled rows last; then who is better where that can be said."""
+    for name in dict.fromkeys(row.model for row in results.rows):
+        mine = [row for row in results.rows if row.model == name]
+        _show_language(name, [row for row in mine if row.suite == "language"])
+        _show_logic(name, [row for row in mine if row.suite == "logic"])
+    _show_comparisons(results.comparisons, results.rule)
+    if results.ranking is not None:
+        rows = [
+            [str(one.rank), one.variant, f"{one.mean:.4f}", ", ".join(one.not_resolved_from)]
+            for one in results.ranking.standings
+        ]
+        show_table(
+            "Seeds together, wrong answers",
+            ["rank", "<variant", "share", "<not resolved from"],
+            rows,
+            results.ranking.rule,
+        )
+    if results.harness:
+        harness: list[list[Cell]] = [
+            [
+                one.model,
+                one.task,
+                one.metric,
+                f"{one.value:.4f}",
+                "–" if one.error is None else f"{one.error:.4f}",
+                str(one.samples),
+            ]
+            for one in results.harness
+        ]
+        show_table("lm-evaluation-harness", ["<model", "<task", "<measure", "value", "± error", "samples"], harness)
+
+
+def _show_language(name: str, rows: Sequence[SuiteRow]) -> None:
+    if not rows:
+        return
+    for split, what in _SPLITS.items():
+        shown: list[list[Cell]] = []
+        for row in rows:
+            if row.split == split:
+                label = f"all of {row.family}" if row.phenomenon == "all" and row.family != "all" else row.phenomenon
+                counts = [_share(getattr(row, field)) for _, field in _COUNTS]
+                shown.append([label, _score(row), _interval(row), _share(row.both_right), *counts, str(row.count)])
+        columns = ["<asked about", "right", "95%", "both", *(title for title, _ in _COUNTS), "pairs"]
+        show_table(f"{name}: {what}", columns, shown, _note(rows, split))
+
+
+def _note(rows: Sequence[SuiteRow], split: str) -> str:
+    mine = [row for row in rows if row.split == split]
+    (pooled,) = [row for row in mine if row.family == "all"]
+    said = ["chance is 50%, and the majority's answer too, since critical words are crossed; of both of a group, 25%"]
+    if pooled.ties:
+        said.append(f"ties, which count one half: {pooled.ties:.1%}")
+    if pooled.skipped:
+        said.append(f"{pooled.skipped:,} pairs are left out: not of equal token count, or too long for a model")
+    if pooled.reason:
+        said.append(f"no n-grams: {pooled.reason}")
+    return "\n".join(said)
+
+
+def _show_logic(name: str, rows: Sequence[SuiteRow]) -> None:
+    if not rows:
+        return
+    shown: list[list[Cell]] = [
+        [row.split, _score(row), _interval(row), _share(row.exact), _share(row.majority),
+         *(_share(getattr(row, field)) for _, field in _COUNTS), str(row.count)]
+        for row in rows
+    ]  # fmt: skip
+    columns = ["<length", "right", "95%", "exact", "majority", *(title for title, _ in _COUNTS), "answers"]
+    note = f"{rows[0].phenomenon}\nof the answers, a guess gets {rows[0].chance:.1%} right; exact: whole sequences"
+    show_table(f"{name}: {rows[0].family}", columns, shown, note)
+
+
+def _show_comparisons(found: Sequence[SuiteComparison], rule: str) -> None:
+    if not found:
+        return
+    rows: list[list[Cell]] = []
+    for one in found:
+        better = one.models[0] if one.difference > 0 else one.models[1]
+        verdict = Text(f"{better} is better", "green") if one.resolved else Text("not resolved", "dim")
+        family = "all together" if one.family == "all" else one.family
+        rows.append([family, *one.models, f"{100 * one.difference:+.1f}", f"{one.adjusted:.3f}", verdict])
+    show_table("On the same questions", ["<family", "<model", "<other", "points", "p", "<verdict"], rows, rule)
+
+
+def _score(row: SuiteRow) -> Text:
+    """Bold where the interval is above chance."""
+    if row.score is None:
+        return Text("–")
+    above = row.low is not None and row.low > max(row.chance, row.majority or 0)
+    return Text(f"{100 * row.score:.1f}%", "bold" if above else "")
+
+
+def _interval(row: SuiteRow) -> str:
+    return "–" if row.low is None or row.high is None else f"{100 * row.low:.0f}–{100 * row.high:.0f}"
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f}"

@@ -1,0 +1,1 @@
+"""Questions with known answers, beyond the loss: language, logic, and other people's tasks."""

@@ -1,0 +1,94 @@
+"""The logic suite: each model's own task, at its training lengths and beyond, scored by exact answers."""
+
+# N sequences, T time
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from deep_delta.data.batches import IGNORED, Batch
+from deep_delta.data.synthetic.task import Lengths, Task
+from deep_delta.data.synthetic.task_data import HELD_OUT_SEED
+from deep_delta.data.synthetic.tasks import is_task, parse_task
+from deep_delta.evaluation.accuracy import require_room, score_answers
+from deep_delta.evaluation.statistics import wilson
+from deep_delta.evaluation.suites.examinee import Examinee
+from deep_delta.evaluation.suites.language import ORDERS
+from deep_delta.runs.suites import SuiteRow
+
+COUNTED = 2000
+"""Training sequences that the n-gram baselines are counted from."""
+
+
+def has_task(examinee: Examinee) -> bool:
+    """Whether a model was trained on a task."""
+    return is_task(examinee.about.data.name)
+
+
+def logic_rows(examinee: Examinee, num_sequences: int) -> list[SuiteRow]:
+    """A row for the training lengths of a model's task, and for each of its test lengths."""
+    task = parse_task(examinee.about.data.name)
+    model = examinee.load()
+    counted = Counts(task)
+    rows = []
+    for lengths in [task.train, *(Lengths(mark, mark) for mark in task.test.marks())]:
+        require_room(model, task, lengths.last, examinee.name)
+        batches = list(task.batches("test", HELD_OUT_SEED, num_sequences, lengths))
+        answers = score_answers(model, batches)
+        right = int(answers.right.sum())
+        low, high = wilson(right, answers.num_answers)
+        by_counts: dict[str, Any] = {name: counted.score(batches, order) for name, order in ORDERS.items()}
+        rows.append(
+            SuiteRow(
+                model=examinee.name, suite="logic", family=task.spec.split(":")[1], phenomenon=task.spec,
+                split=str(lengths), count=answers.num_answers, score=answers.overall, low=low, high=high,
+                exact=answers.exact, chance=task.rule.chance, majority=_majority(batches),
+                **by_counts,
+            )
+        )  # fmt: skip
+    return rows
+
+
+def _majority(batches: Sequence[Batch]) -> float:
+    """Right answers of whoever always gives the answer that is right most often here."""
+    asked = np.concatenate([targets[targets != IGNORED] for _, targets in batches])
+    return float(np.bincount(asked).max() / len(asked))
+
+
+class Counts:
+    """The answer that stood most often behind the last words, in training sequences."""
+
+    def __init__(self, task: Task) -> None:
+        self._answers: dict[int, dict[tuple[int, ...], Counter[int]]] = {
+            order: defaultdict(Counter) for order in range(1, max(ORDERS.values()) + 1)
+        }
+        for context, answer in _questions(task.batches("train", HELD_OUT_SEED, COUNTED, task.train)):
+            for order, counts in self._answers.items():
+                counts[context[-(order - 1) :] if order > 1 else ()][answer] += 1
+
+    def score(self, batches: Sequence[Batch], order: int) -> float:
+        """Share of right answers, each from the longest known words before it, at most order − 1."""
+        right = total = 0
+        for context, answer in _questions(batches):
+            right += self._guess(context, order) == answer
+            total += 1
+        return right / total
+
+    def _guess(self, context: tuple[int, ...], order: int) -> int:
+        for shorter in range(order, 0, -1):
+            known = self._answers[shorter].get(context[-(shorter - 1) :] if shorter > 1 else ())
+            if known:
+                return known.most_common(1)[0][0]
+        return -1
+
+
+def _questions(batches: Iterable[Batch]) -> Iterator[tuple[tuple[int, ...], int]]:
+    """The words up to each question, at most four, and its answer."""
+    reach = max(ORDERS.values()) - 1
+    for ids, targets in batches:
+        for row, place in zip(*np.nonzero(targets != IGNORED), strict=True):
+            yield tuple(ids[row, max(0, place - reach + 1) : place + 1].tolist()), int(targets[row, place])

@@ -1,0 +1,72 @@
+"""A whole evaluation: every suite that is asked for, on every model that it fits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+from deep_delta.data.language.names import chosen
+from deep_delta.data.language.pairs import NUM_PAIRS
+from deep_delta.errors import DataError
+from deep_delta.evaluation.ranking import rank_seeds
+from deep_delta.evaluation.suites.examinee import Examinee
+from deep_delta.evaluation.suites.language import RULE, language_rows
+from deep_delta.evaluation.suites.logic import has_task, logic_rows
+from deep_delta.runs.comparison import Origin, Ranking
+from deep_delta.runs.suites import SuiteComparison, SuiteResults, SuiteRow
+
+SEQUENCES = 256
+WRONG = "wrong answers, all families together"
+
+
+def evaluate_suites(
+    examinees: Sequence[Examinee],
+    origin: Origin,
+    *,
+    names: Sequence[str] = ("all",),
+    pairs: int = NUM_PAIRS,
+    sequences: int = SEQUENCES,
+    told: Callable[[str], None] = lambda name: None,
+) -> SuiteResults:
+    """Ask every model what fits it: language where it was trained on text, logic where it was trained on a task.
+
+    `DataError` where nothing that was asked for fits any of them, `ConfigError` for an unknown name.
+    """
+    phenomena, logic = chosen(names)
+    readers = [examinee for examinee in examinees if not has_task(examinee)]
+    solvers = [examinee for examinee in examinees if has_task(examinee)]
+    rows: list[SuiteRow] = []
+    comparisons: list[SuiteComparison] = []
+    if phenomena and readers:
+        rows, comparisons = language_rows(readers, phenomena, pairs, told=told)
+    if logic:
+        for examinee in solvers:
+            told(examinee.name)
+            rows += logic_rows(examinee, sequences)
+    if not rows:
+        kind = "a task, which has no sentences" if solvers else "text, and not on a task; train one with --data synth:…"
+        raise DataError(f"nothing to evaluate: the models were trained on {kind}")
+    return SuiteResults(
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+        origin=origin,
+        models=tuple(examinee.about for examinee in examinees),
+        rows=tuple(rows),
+        comparisons=tuple(comparisons),
+        rule=RULE if comparisons else "",
+        ranking=_rank_seeds(examinees, rows),
+    )
+
+
+def _rank_seeds(examinees: Sequence[Examinee], rows: Sequence[SuiteRow]) -> Ranking | None:
+    """Variants by the share of wrong answers over all, where one of them is there with several seeds."""
+    wrong: dict[str, list[float]] = {}
+    for examinee in examinees:
+        mine = [row for row in rows if row.model == examinee.name and row.score is not None and row.suite == "language"]
+        pooled = [row for row in mine if row.family == "all"]
+        count = sum(row.count for row in pooled)
+        if count:
+            right = sum((row.score or 0) * row.count for row in pooled)
+            wrong.setdefault(examinee.about.variant, []).append(1 - right / count)
+    if len(wrong) < 2 or all(len(values) < 2 for values in wrong.values()):
+        return None
+    return rank_seeds(wrong, WRONG)

@@ -1,0 +1,123 @@
+"""Saved results of `ddl eval`: how many of a suite's questions each model gets right, and what chance would get."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from deep_delta.errors import DataError
+from deep_delta.runs.comparison import Origin, Ranking
+from deep_delta.runs.manifest import DataIdentity
+from deep_delta.runs.record import Record
+
+_LIMIT = 1 << 26
+
+
+class ScoredModel(Record):
+    """Which model."""
+
+    name: str
+    path: str
+    variant: str
+    seed: int
+    step: int
+    data: DataIdentity
+    """what it was trained on"""
+
+
+class SuiteRow(Record):
+    """One model's answers to one kind of question."""
+
+    model: str
+    suite: Literal["language", "logic"]
+    family: str
+    """a group of phenomena or tasks; "all" in the rows that pool them"""
+    phenomenon: str
+    """or the task, with its options; "all" in the rows of a family"""
+    split: str
+    """seen, new_words or new_templates; of a task, the length of its test sequences"""
+    count: int
+    """answers that were scored"""
+    skipped: int = 0
+    """pairs whose members are not of equal token count under every tokenizer, or too long for a model"""
+    score: float | None
+    """share that is right, ties counting one half; None where nothing was scored"""
+    low: float | None
+    """of the 95% Wilson interval"""
+    high: float | None
+    ties: float | None = None
+    """share of pairs with equal scores"""
+    both_right: float | None = None
+    """share of crossed groups with both pairs right; chance is 0.25"""
+    exact: float | None = None
+    """of a task: share of sequences with no wrong answer"""
+    chance: float
+    majority: float | None
+    """of whoever always gives the answer that is right more often"""
+    unigram: float | None = None
+    """of word frequencies in the same training text; bigram and fivegram of the words before, too"""
+    bigram: float | None = None
+    fivegram: float | None = None
+    reason: str | None = None
+    """why there is no score, or no baseline from the training text"""
+
+
+class SuiteComparison(Record):
+    """Two models on the same questions of one family."""
+
+    family: str
+    models: tuple[str, str]
+    difference: float
+    """score of the first less that of the second"""
+    clusters: int
+    """templates, which are what is exchanged in the test"""
+    p: float
+    """exact McNemar, by templates"""
+    adjusted: float
+    """p after Holm's correction over all families and pairs of models"""
+    resolved: bool
+
+
+class HarnessResult(Record):
+    """One measure of one task of lm-evaluation-harness."""
+
+    model: str
+    task: str
+    metric: str
+    value: float
+    error: float | None
+    """its standard error, as the harness gives it"""
+    samples: int
+
+
+class SuiteResults(Record):
+    """One run of `ddl eval`."""
+
+    kind: Literal["suites"] = "suites"
+    format_version: Literal[1] = 1
+    date: str
+    """UTC, ISO 8601"""
+    origin: Origin
+    models: tuple[ScoredModel, ...]
+    rows: tuple[SuiteRow, ...]
+    comparisons: tuple[SuiteComparison, ...] = ()
+    rule: str = ""
+    """when a difference counts as resolved"""
+    ranking: Ranking | None = None
+    """variants by their wrong answers, where several seeds of one were given"""
+    harness: tuple[HarnessResult, ...] = ()
+
+    @classmethod
+    def read(cls, path: Path) -> SuiteResults:
+        """Read saved results; `DataError` where they are missing, damaged or of another format version."""
+        remedy = "give a file that `ddl eval --save` wrote"
+        if not path.is_file():
+            raise DataError(f"there is no result {path}; {remedy}")
+        try:
+            with path.open("rb") as file:
+                content = file.read(_LIMIT + 1)
+        except OSError as error:
+            raise DataError(f"cannot read {path}: {error.strerror}; {remedy}") from None
+        if len(content) > _LIMIT:
+            raise DataError(f"{path} is longer than {_LIMIT} bytes, so it is no result; {remedy}")
+        return cls.from_json(content, error=DataError, where=str(path))

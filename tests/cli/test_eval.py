@@ -1,0 +1,151 @@
+"""`ddl eval` as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from deep_delta.runs.suites import SuiteResults
+
+TASK = """
+task: {name}
+dataset_path: json
+dataset_kwargs:
+  data_files:
+    test: {file}
+test_split: test
+output_type: multiple_choice
+doc_to_text: "{{{{question}}}}"
+doc_to_choice: "{{{{choices}}}}"
+doc_to_target: "{{{{answer}}}}"
+metric_list:
+  - metric: acc
+    aggregation: mean
+    higher_is_better: true
+metadata:
+  version: 1
+"""
+
+
+@pytest.fixture
+def trained(ddl, text, tiny):
+    """A finished run of two variants that hold a sentence."""
+    longer = ["--variants", "baseline,ddl-cc", "--data", text, "--train.seq-len", 64, "--train.max-steps", 2]
+    code, _, err = ddl("train", "--out", "run", *tiny, *longer)
+    assert code == 0, err
+    return text.parent / "run"
+
+
+def test_sentences_are_asked_and_the_result_is_saved(ddl, trained):
+    code, out, err = ddl(
+        "eval", "run", "--suite", "pronoun_case,reflexive_gender", "--pairs", 20, "--save", "run/suites.json"
+    )
+    assert (code, err) == (0, "")
+    for words in ("baseline: held-out words", "ddl-cc: known words", "reflexive_gender", "On the same questions"):
+        assert words in out
+    assert "not of equal token count" in " ".join(out.split())
+    results = SuiteResults.read(trained / "suites.json")
+    assert [model.name for model in results.models] == ["baseline", "ddl-cc"]
+    rows = {(row.model, row.phenomenon, row.split): row for row in results.rows}
+    row = rows["ddl-cc", "reflexive_gender", "seen"]
+    assert row.count + row.skipped == 20
+    assert row.count > 0
+    assert row.fivegram is not None
+
+
+def test_json_is_the_result_alone(ddl, trained):
+    code, out, _ = ddl("eval", "run/ddl-cc", "--suite", "reflexive_gender", "--pairs", 20, "--json")
+    assert code == 0
+    assert json.loads(out)["kind"] == "suites"
+
+
+def test_a_task_is_scored_at_its_lengths(ddl, tiny):
+    train = ["train", "--data", "synth:parity:train=2-8,test=8-16", "--out", "run", *tiny[:4], "--train.max-steps", 2]
+    assert ddl(*train)[0] == 0
+    code, out, _ = ddl("eval", "run", "--sequences", 16, "--save", "out.json")
+    assert code == 0
+    assert "ddl-cc: parity" in out
+    saved = json.loads(Path("out.json").read_text())
+    assert [row["split"] for row in saved["rows"]] == ["2-8", "8", "16"]
+    assert all(row["chance"] == 0.5 and row["majority"] >= 0.5 and row["fivegram"] is not None for row in saved["rows"])
+    code, _, err = ddl("eval", "run", "--suite", "language")
+    assert code == 3
+    assert "nothing to evaluate" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        ([], 3, "nothing to evaluate"),
+        (["nowhere"], 4, "there is no checkpoint"),
+        (["run", "--suite", "agreemnt"], 2, "did you mean agreement"),
+        (["run", "--suite", "logic"], 3, "trained on text, and not on a task"),
+        (["run", "--suite", "article"], 3, "no pair has members of equal token count"),
+        (["run", "--pairs", "0"], 2, "--pairs must be from 1 to 1,000"),
+        (["run", "--limit", "0"], 2, "--limit must be at least 1"),
+        (["run", "--tasks", "x", "--include-path", "nowhere"], 2, "--include-path must be a folder"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_evaluated_is_one_line(arguments, code, says, ddl, trained):
+    found, out, err = ddl("eval", *arguments)
+    assert (found, out) == (code, "")
+    assert says in err
+    assert err.count("\n") == 1
+
+
+def test_a_model_that_holds_no_sentence_is_one_line(ddl, text, tiny):
+    assert ddl("train", "--data", text, "--out", "short", *tiny, "--train.max-steps", 2)[0] == 0
+    code, _, err = ddl("eval", "short", "--suite", "reflexive_gender")
+    assert code == 3
+    assert "no pair has members of equal token count that the model holds" in err
+
+
+def test_a_damaged_checkpoint_is_told_before_anything_is_evaluated(ddl, trained):
+    weights = next(trained.glob("ddl-cc/checkpoints/step-*/model.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:-1])
+    code, out, err = ddl("eval", "run", "--pairs", 2)
+    assert (code, out) == (4, "")
+    assert "model.safetensors" in err
+
+
+def test_without_lm_eval_the_extra_is_named(ddl, trained, monkeypatch):
+    monkeypatch.setitem(sys.modules, "lm_eval.api.model", None)
+    monkeypatch.setitem(sys.modules, "lm_eval", None)
+    code, _, err = ddl("eval", "run/ddl-cc", "--tasks", "arc_easy")
+    assert code == 2
+    assert "pip install 'deep-delta-learning[eval]'" in err
+
+
+@pytest.mark.slow
+def test_a_task_of_lm_evaluation_harness_from_a_local_file(ddl, trained, tmp_path):
+    pytest.importorskip("lm_eval")
+    tasks = tmp_path / "tasks"
+    tasks.mkdir()
+    questions = [{"question": "import", "choices": [" os", " \x7f\x7f\x7f\x7f\x7f\x7f"], "answer": 0} for _ in range(5)]
+    (tasks / "questions.jsonl").write_text("".join(json.dumps(one) + "\n" for one in questions))
+    (tasks / "local.yaml").write_text(TASK.format(name="local_imports", file=tasks / "questions.jsonl"))
+    offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HOME": str(tmp_path / "hf")}
+    command = [
+        sys.executable,
+        "-c",
+        "from deep_delta.cli.main import main; raise SystemExit(main())",
+        "eval",
+        "run/ddl-cc",
+    ]
+    command += ["--tasks", "local_imports", "--include-path", str(tasks), "--json"]
+    done = subprocess.run(command, env=os.environ | offline, capture_output=True, text=True, check=True, timeout=300)
+    results = SuiteResults.model_validate_json(done.stdout)
+    (accuracy,) = [one for one in results.harness if one.metric == "acc"]
+    assert (accuracy.task, accuracy.samples, accuracy.value) == ("local_imports", 5, 1.0)
+    command[command.index("local_imports")] = "no_such_task"
+    refused = subprocess.run(
+        command, env=os.environ | offline, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert refused.returncode == 2
+    assert "lm-eval has no task 'no_such_task'" in refused.stderr
