@@ -22,6 +22,7 @@ COMMANDS = {
     "train": "train one or more variants on your text",
     "compare": "evaluate saved checkpoints on one data set",
     "benchmark": "time the parts on this machine, and gate on a saved run",
+    "tui": "look at runs and benchmarks in the terminal, also while they train",
     "generate": "continue a prompt with a trained model",
     "export": "write the curves and spectra of runs as CSV tables",
     "inspect": "look into a checkpoint: gates, directions, and what changes do",
