@@ -50,7 +50,6 @@ class Explorer(App[None]):
         Binding("space", "show_or_hide", "show or hide"),
         Binding("a", "show_all", "show all"),
         Binding("n", "next_seed", "next seed"),
-        Binding("slash", "filter", "filter"),
         Binding("m", "panel(1)", "next panel"),
         Binding("M,shift+m", "panel(-1)", "previous panel"),
         Binding("right", "cursor(1)", "cursor right"),
@@ -160,6 +159,10 @@ class Explorer(App[None]):
             self.stage.repaint()
 
     def action_axis(self) -> None:
+        if self.session.view == "comparison":
+            self.session.cost += 1
+            self.stage.repaint()
+            return
         self.session.next_axis()
         self._say(f"x: {AXIS_NAMES[self.session.axis]}")
 
@@ -229,10 +232,6 @@ class Explorer(App[None]):
 
     def action_interrupt(self) -> None:
         self.exit(return_code=_SIGNALS + signal.SIGINT)
-
-    def action_filter(self) -> None:
-        self.session.typed = self.session.pattern
-        self.stage.repaint()
 
     def on_stage_typed(self) -> None:
         self.stage.repaint()

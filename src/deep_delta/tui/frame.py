@@ -32,7 +32,7 @@ _HINTS = {
     "curves": "? help  space hide  l log  x axis  s smooth  z zoom  d − baseline  m panel  / filter",
     "spectra": "? help  j k variant  n seed  m panel  ← → cursor  z zoom  e export",
     "comparison": "? help  j k variant  PgDn scroll  / filter  y copy  e export",
-    "benchmarks": "? help  PgDn scroll  y copy  e export",
+    "benchmarks": "? help  j k scroll  / filter  y copy  e export",
 }
 
 

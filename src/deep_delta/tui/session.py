@@ -42,6 +42,8 @@ class Session:
     """which panel is the large one"""
     seed: int = 0
     """which trace of the chosen variant the spectra are of, counted on"""
+    cost: int = 0
+    """which cost the comparison draws losses against, counted on"""
     scroll: dict[str, int] = field(default_factory=dict)
     hidden: set[str] = field(default_factory=set)
     chosen: str = ""

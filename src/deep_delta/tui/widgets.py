@@ -71,13 +71,16 @@ class Stage(Widget, can_focus=True):
         return Strip([Segment(text, style) for text, style in self._rows[y]]).adjust_cell_length(self.size.width)
 
     async def _on_key(self, event: events.Key) -> None:
-        """While a filter is typed, keys are letters of it."""
-        if self.session.typed is None:
+        """While a filter is typed, keys are letters of it. It begins here and not in a binding, which would come after
+        the letters of a fast typist."""
+        if self.session.typed is None and event.character != "/":
             await super()._on_key(event)
             return
         event.stop()
         event.prevent_default()
-        if event.key == "enter":
+        if self.session.typed is None:
+            self.session.typed = self.session.pattern
+        elif event.key == "enter":
             self.session.pattern, self.session.typed = self.session.typed, None
             self.post_message(self.Entered())
         elif event.key == "escape":
@@ -109,4 +112,3 @@ class Stage(Widget, can_focus=True):
 
     def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
         self.post_message(self.Scrolled(-3))
-

@@ -32,12 +32,14 @@ class Dots:
         return chr(_BLANK + int(self.bits[y, x]))
 
 
-def stroke(columns: Line, rows: int, place: tuple[np.ndarray, np.ndarray, np.ndarray]) -> np.ndarray:
+def stroke(
+    columns: Line, rows: int, place: tuple[np.ndarray, np.ndarray, np.ndarray], *, is_band: bool = False
+) -> np.ndarray:
     """Dots [rows, C] of a line that was decimated to C dot columns.
 
     place: low, mean and high of each column as a part of the height. In every column the stroke goes from the least to
     the greatest value; from column to column it joins the means, over columns without a point too, but never across a
-    gap or a value that is not finite.
+    gap or a value that is not finite. is_band: least and greatest are joined too.
     """
     low, mean, high = (_row(each, rows) for each in place)
     has = np.isfinite(columns.mean)
@@ -53,8 +55,10 @@ def stroke(columns: Line, rows: int, place: tuple[np.ndarray, np.ndarray, np.nda
         joined[before + 1 : after + 1] = True
         if after > before + 1:
             between = np.arange(before + 1, after)
-            middle[between] = np.interp(between, (before, after), (middle[before], middle[after]))
-            top[between] = bottom[between] = middle[between]
+            for bound in (top, bottom, middle) if is_band else (middle,):
+                bound[between] = np.interp(between, (before, after), (bound[before], bound[after]))
+            if not is_band:
+                top[between] = bottom[between] = middle[between]
             has[between] = True
     half = (middle[1:] + middle[:-1]) / 2
     for part in (slice(1, None), slice(None, -1)):  # each column reaches halfway to its neighbours
@@ -68,7 +72,7 @@ def stroke(columns: Line, rows: int, place: tuple[np.ndarray, np.ndarray, np.nda
 
 def area(columns: Line, rows: int, place: tuple[np.ndarray, np.ndarray, np.ndarray]) -> np.ndarray:
     """Dots [rows, C], every second one, of all between the least and the greatest value of each column."""
-    solid = stroke(columns, rows, place)
+    solid = stroke(columns, rows, place, is_band=True)
     row, column = np.indices(solid.shape)
     return solid & ((row + column) % 2 == 0)
 

@@ -41,6 +41,7 @@ class ChartStyle:
     x: Scale
     x_kind: Kind = "count"
     x_name: str = ""
+    y_kind: Kind = "plain"
     note: str = ""
     """at the right of the title"""
     log: bool = False
@@ -58,7 +59,7 @@ def draw_chart(canvas: Canvas, rect: Rect, series: Sequence[Series], style: Char
         return Rect(rect.x, rect.y, 0, 0)
     scale, problem = _y_scale(series, style)
     body = rect.inset(top=1, bottom=1) if rect.height > 3 else rect.inset(top=min(1, rect.height - 1))
-    ticks = None if scale is None else scale.ticks(max(2, body.height // 3))
+    ticks = None if scale is None else scale.ticks(max(2, body.height // 3), style.y_kind)
     labels = _label_width(ticks, rect.width)
     plot = body.inset(left=labels + 1 if labels else 0)
     note = problem or style.note
@@ -194,11 +195,7 @@ def _draw_marks(
     mean = scale.place(columns.mean)
     finite = np.flatnonzero(np.isfinite(mean))
     if finite.size:
-        if plot.width >= LEAST_WIDTH:
-            cells = np.arange(_MARK_EVERY * (place + 1) // (of + 1), plot.width - 3, _MARK_EVERY)
-            wanted = {int(c) for c in finite if c // 2 in set(cells.tolist()) and _is_inside(finite, int(c))}
-        else:
-            wanted = set()
+        wanted = _marked(finite, plot.width, place, of) if plot.width >= LEAST_WIDTH else set()
         lone = {int(c) for c in finite if _is_lone(columns, int(c))} if finite.size <= plot.width else set()
         for column in wanted | lone | {int(finite[-1])}:
             canvas.put(plot.x + column // 2, plot.y + _cell_row(float(mean[column]), plot.height), sign, style)
@@ -209,10 +206,11 @@ def _draw_marks(
             canvas.put(plot.x + column // 2, plot.bottom - 1, "▾", style)
 
 
-def _is_inside(finite: np.ndarray, column: int) -> bool:
-    """Between two points that are near: a mark between distant points would look like one."""
-    at = int(np.searchsorted(finite, column))
-    return 0 < at < finite.size - 1 and finite[at + 1] - finite[at - 1] <= 8
+def _marked(finite: np.ndarray, width: int, place: int, of: int) -> set[int]:
+    """Columns of dots in which a line is marked: each series at other cells, and never at the last ones."""
+    cells = np.arange(_MARK_EVERY * (place + 1) // (of + 1), width - 3, _MARK_EVERY)
+    nearest = np.unique(finite[np.clip(np.searchsorted(finite, 2 * cells), 0, finite.size - 1)])
+    return {int(column) for column in nearest if column < 2 * (width - 3)}
 
 
 def _is_lone(columns: Line, column: int) -> bool:

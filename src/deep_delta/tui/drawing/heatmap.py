@@ -42,14 +42,15 @@ def draw_heat(canvas: Canvas, rect: Rect, heat: Heat, palette: Palette) -> Rect:
         return Rect(rect.x, rect.y, 0, 0)
     labels = min(max(map(len, heat.rows), default=0), _LABELS) if rect.width >= 36 else 0
     body = rect.inset(left=labels + 1 if labels else 0, top=1, bottom=1 if rect.height > 2 else 0)
-    canvas.put(rect.x, rect.y, heat.title, palette.title, limit=rect.width)
+    title = f"{heat.title}, layer × step" if rect.width >= len(heat.title) + 40 else heat.title
+    canvas.put(rect.x, rect.y, title, palette.title, limit=rect.width)
     finite = heat.values[np.isfinite(heat.values)]
     if not finite.size or body.is_empty:
         if not body.is_empty:
             canvas.put(body.x, body.y + body.height // 2, heat.empty, palette.dim, limit=body.width)
         return body
     low, high = heat.bounds or (float(finite.min()), float(finite.max()))
-    _draw_bar(canvas, rect, heat.title, low, high, palette)
+    _draw_bar(canvas, rect, title, low, high, palette)
     halves = 2 if palette.ramp else 1
     cells = resample(heat.values, heat.x, heat.scale, body.width, body.height * halves)
     spread = high - low
@@ -66,7 +67,7 @@ def draw_heat(canvas: Canvas, rect: Rect, heat: Heat, palette: Palette) -> Rect:
 
 
 def resample(values: np.ndarray, x: np.ndarray, scale: Scale, columns: int, most_rows: int) -> np.ndarray:
-    """Values [L, S] as [R, C]: each column has what was measured last at its place, and rows are repeated as often as
+    """Values [L, S] as [R, C]: each column has what was measured last at its place, and rows are as high as
     fits. Of several values in a cell the one furthest from the row's median is kept, so that no spike is lost; NaN in a
     column before the first value, and where a value was NaN."""
     rows = pool_rows(values, most_rows)
@@ -83,7 +84,7 @@ def resample(values: np.ndarray, x: np.ndarray, scale: Scale, columns: int, most
         source = seen[np.clip(np.searchsorted(seen, np.arange(columns), side="right") - 1, 0, seen.size - 1)]
         picture = picture[:, source]
         picture[:, : seen[0]] = np.nan
-    return np.repeat(picture, max(1, most_rows // max(1, len(rows))), axis=0)
+    return picture[np.arange(most_rows) * len(rows) // most_rows]
 
 
 def pool_rows(values: np.ndarray, most: int) -> np.ndarray:

@@ -25,7 +25,9 @@ class Stack:
     shares: np.ndarray
     x: np.ndarray
     parts: Sequence[str]
-    """short names, from the bottom to the top"""
+    """names, from the bottom to the top"""
+    short: Sequence[str]
+    """shorter ones, for where there is little room"""
     scale: Scale
     x_kind: Kind = "count"
     x_name: str = ""
@@ -44,7 +46,7 @@ def draw_stack(canvas: Canvas, rect: Rect, stack: Stack, palette: Palette) -> Re
         if not body.is_empty:
             canvas.put(body.x, body.y + body.height // 2, stack.empty, palette.dim, limit=body.width)
         return body
-    _draw_key(canvas, end + 2, rect, stack.parts, palette)
+    _draw_key(canvas, end + 2, rect, stack.parts, stack.short, palette)
     halves = 2 if palette.ramp else 1
     at = stack.scale.place(stack.x[known]) * (body.width - 1)
     before = np.clip(np.searchsorted(at, np.arange(body.width) + 0.5, side="right") - 1, 0, None)
@@ -68,9 +70,9 @@ def draw_stack(canvas: Canvas, rect: Rect, stack: Stack, palette: Palette) -> Re
     return body
 
 
-def _draw_key(canvas: Canvas, x: int, rect: Rect, parts: Sequence[str], palette: Palette) -> None:
+def _draw_key(canvas: Canvas, x: int, rect: Rect, parts: Sequence[str], short: Sequence[str], palette: Palette) -> None:
     """A block and a name for each part, at the right; blocks alone where there is little room."""
-    for names in (parts, [name[:4] for name in parts], [""] * len(parts)):
+    for names in (parts, short, [""] * len(parts)):
         width = sum(len(name) + 2 + bool(name) for name in names)
         if x + width <= rect.right + 1:
             at = rect.right - width + 1

@@ -15,6 +15,7 @@ from deep_delta.tui.drawing.canvas import Canvas, Rect
 from deep_delta.tui.drawing.columns import Cell, Column, Spans, table_lines
 from deep_delta.tui.drawing.numbers import bytes_text, count, seconds_text
 from deep_delta.tui.drawing.palette import Palette
+from deep_delta.tui.filters import matcher
 from deep_delta.tui.session import Session
 from deep_delta.tui.views.panel import Plot, draw_lines, say_empty
 
@@ -29,7 +30,6 @@ _COLUMNS = (
     Column("saved", rank=5),
     Column("baseline", rank=2, is_text=True),
 )
-_BAR = 17  # cells
 _PHASES = {"forward": "forward", "forward_backward": "forward and backward", "step": "training step"}
 
 
@@ -67,13 +67,14 @@ def _file_lines(saved: Saved, session: Session, width: int, palette: Palette) ->
     verdict = verdict_of(session, benchmark)
     lines: list[Spans] = [
         [(saved.path.name, palette.title), (f"  {benchmark.date[:10]}{quick}", palette.dim)],
-        [(machine, palette.dim)],
+        [(f"{machine}; other load: {benchmark.load}", palette.dim)],
     ]
     lines += _gate_lines(verdict, session.baseline_name, palette)
     changes = _changes(verdict, palette)
-    for _, rows in groupby(benchmark.rows, _group):
+    wanted, _ = matcher(session.filter)
+    for _, rows in groupby((row for row in benchmark.rows if wanted(row.name)), _group):
         lines += [[], *_group_lines(list(rows), changes, session, width, palette)]
-    for one in benchmark.unmeasured:
+    for one in (one for one in benchmark.unmeasured if wanted(one.name)):
         style = palette.bad if one.kind == "wrong" else palette.warning
         lines.append([(f"{one.name}: ", palette.text), (f"{one.kind}: {one.reason}", style)])
     return lines
@@ -129,7 +130,7 @@ def _group_lines(
             Cell(_label(row, shared), palette.warning if row.loaded else palette.text),
             Cell(seconds_text(row.seconds.median), palette.text),
             Cell(f"{_spread(row):.0%}", palette.dim),
-            Cell(whisker(row, low, high), palette.line(1)),
+            Cell(whisker(row, low, high, 41 if width >= 110 else 17), palette.line(1)),
             Cell(f"{row.seconds.relative:.2f}" if reference else "", palette.text),
             Cell("" if row.tokens_per_second is None else count(row.tokens_per_second), palette.text),
             Cell("" if row.peak_bytes is None else bytes_text(row.peak_bytes), palette.text),
@@ -158,16 +159,16 @@ def _spread(row: BenchmarkRow) -> float:
     return (row.seconds.upper - row.seconds.lower) / 2 / row.seconds.median if row.seconds.median else 0.0
 
 
-def whisker(row: BenchmarkRow, low: float, high: float) -> str:
-    """From the lower to the upper quartile, the median marked, on an axis that the group shares."""
+def whisker(row: BenchmarkRow, low: float, high: float, cells: int) -> str:
+    """From the lower to the upper quartile, the median marked, on an axis of `cells` that the group shares."""
     spread = high - low
 
     def place(seconds: float) -> int:
-        return round((seconds - low) / spread * (_BAR - 1)) if spread > 0 else 0
+        return round((seconds - low) / spread * (cells - 1)) if spread > 0 else 0
 
     first, middle, last = place(row.seconds.lower), place(row.seconds.median), place(row.seconds.upper)
-    cells = [" "] * _BAR
-    for at in range(max(0, first), min(_BAR - 1, last) + 1):
-        cells[at] = "─"
-    cells[min(_BAR - 1, max(0, middle))] = "●"
-    return "".join(cells)
+    drawn = [" "] * cells
+    for at in range(max(0, first), min(cells - 1, last) + 1):
+        drawn[at] = "─"
+    drawn[min(cells - 1, max(0, middle))] = "●"
+    return "".join(drawn)

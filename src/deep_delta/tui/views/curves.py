@@ -104,6 +104,7 @@ def _panel(session: Session, measure: Measure, x: Scale, palette: Palette) -> Pa
             x=x,
             x_kind=axis_kind(session.axis),
             x_name=AXIS_NAMES[session.axis],
+            y_kind="count" if measure == "tokens_per_second" else "plain",
             note=_note(session, measure) if rect.width >= 50 else "",
             log=session.log and not session.difference,
             cursor=session.cursor,

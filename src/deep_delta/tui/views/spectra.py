@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from deep_delta.tui.session import Session
 from deep_delta.tui.views.panel import Panel, Plot, draw_panels, say_empty
 
 PARTS = tuple(name.replace("strong-reflection", "strong").removeprefix("near-") for name in REGIMES)
+SHORT = ("ident", "interp", "proj", "refl", "strong")
 _NAMES = {
     "k_eigenvalue": "along k",  # det(I − βkkᵀ) too
     "lifted_determinant": "det",
@@ -45,7 +46,7 @@ def draw_spectra(canvas: Canvas, rect: Rect, session: Session, palette: Palette)
         _lines_panel("eigenvalue", ("k_eigenvalue", "lifted_determinant"), spectra, x, session, palette),
         _lines_panel("alignment", ("alignment",), spectra, x, session, palette),
         _lines_panel("discrepancy", ("discrepancy_before", "discrepancy_after"), spectra, x, session, palette),
-        _heat_panel("alignment of directions", "alignment", (-1.0, 1.0), spectra, x, session, palette),
+        _heat_panel("alignment", "alignment", (-1.0, 1.0), spectra, x, session, palette),
         _heat_panel("spread of β", "beta_std", None, spectra, x, session, palette),
     ]
     return draw_panels(canvas, rect.inset(top=1), panels, session.main["spectra"])
@@ -93,7 +94,7 @@ def _heat_panel(
 ) -> Panel:
     def draw(canvas: Canvas, rect: Rect) -> Plot:
         heat = Heat(
-            title=f"{title}, layer × step",
+            title=title,
             values=spectra.values[field].T,
             x=spectra.steps,
             rows=spectra.labels,
@@ -115,6 +116,7 @@ def _shares_panel(spectra: Spectra, x: Scale, session: Session, palette: Palette
             shares=spectra.shares.mean(axis=1),
             x=spectra.steps,
             parts=PARTS,
+            short=SHORT,
             scale=x,
             x_name="steps",
             cursor=session.cursor,
@@ -137,16 +139,12 @@ def _lines_panel(
             Series(color, line._replace(low=line.mean, high=line.mean), line, is_band=True, is_chosen=index == 0)
             for index, (color, line) in enumerate(zip(_COLORS, lines, strict=False))
         ]
-        at = index_at(spectra, session.cursor)
-        said = [
-            f"{mark(color)} {_NAMES[field]} {number(line.mean[at], 3)}"
-            for color, field, line in zip(_COLORS, kept, lines, strict=False)
-        ]
+        note = _readings(kept, lines, index_at(spectra, session.cursor), rect.width - len(title) - 2)
         style = ChartStyle(
             title=title,
             x=x,
             x_name="steps",
-            note=" ".join(said),
+            note=note,
             log=session.log and title == "discrepancy",
             cursor=session.cursor,
             empty="not measured",
@@ -155,6 +153,16 @@ def _lines_panel(
         return Plot(draw_chart(canvas, rect, series[::-1], style, palette), x)
 
     return Panel(fields[0], draw)
+
+
+def _readings(fields: Sequence[str], lines: Sequence[Line], at: int, width: int) -> str:
+    """What each line of a panel is at one evaluation; without names where there is little room."""
+    shown = [
+        (mark(color), _NAMES[field], number(line.mean[at], 3))
+        for color, field, line in zip(_COLORS, fields, lines, strict=False)
+    ]
+    long = "  ".join(f"{sign} {name} {value}" for sign, name, value in shown)
+    return long if len(long) <= width else " ".join(f"{sign}{value}" for sign, _, value in shown)
 
 
 def over_layers(spectra: Spectra, field: str) -> Line:
