@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib.util
 import os
 import shutil
@@ -50,6 +51,7 @@ def run(arguments: Sequence[str]) -> None:
             _print(session, options)
         return
     _require_terminal()
+    gc.disable()  # until the first screen: nothing that starting makes is garbage, and looking for it costs a tenth
     if importlib.util.find_spec("textual") is None:
         raise ConfigError("ddl tui needs textual; install it with pip install 'deep-delta-learning[tui]'")
     with _session(options) as (session, memory):
@@ -121,13 +123,15 @@ def _session(options: argparse.Namespace) -> Iterator[tuple[Session, Memory | No
 def _show(session: Session, memory: Memory | None, options: argparse.Namespace) -> None:
     from deep_delta.tui.app import Explorer
 
-    colored = not os.environ.get("NO_COLOR")
+    colored = not os.environ.pop("NO_COLOR", "")  # ours to keep: textual's own filter expects a style everywhere
     theme = _theme(options.theme)
     if not colored:
         theme = "ansi-light" if theme.endswith("light") else "ansi-dark"
     session.exploration.poll(0.1)  # a small run is there with the first screen
     app = Explorer(session, theme, memory, color=colored)
     app.run(mouse=not options.no_mouse)
+    if app.failure is not None:
+        raise app.failure
     _leave(app.return_code or 0)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 from pathlib import Path
 from typing import Any, ClassVar
@@ -31,7 +32,7 @@ _TEXTUAL_THEMES: dict[ThemeName, str] = {
 REDRAW_SECONDS = 0.25
 """Between two redraws for what was read; a key is answered at once."""
 
-_READ_SECONDS = 0.05
+_READ_SECONDS = 0.04
 _SIGNALS = 128
 
 
@@ -81,6 +82,8 @@ class Explorer(App[None]):
         self.palette: Palette = palette(theme, color=color)
         self.theme = _TEXTUAL_THEMES[theme]
         self.stage = Stage(session, self.palette)
+        self.failure: Exception | None = None
+        """a bug of ours, for the command line to report"""
         self._said = ""
         self._is_changed = False
 
@@ -90,6 +93,7 @@ class Explorer(App[None]):
     def on_mount(self) -> None:
         self.screen.styles.background = self.palette.background
         self.stage.styles.background = self.palette.background
+        self.call_after_refresh(gc.enable)  # the command line starts without it
         self._end_on(signal.SIGTERM, signal.SIGHUP)
         self.set_interval(REDRAW_SECONDS, self._follow)
         if self.session.exploration.behind:
@@ -106,6 +110,14 @@ class Explorer(App[None]):
 
     def _end(self, code: int) -> None:
         self.exit(return_code=code)
+
+    def _handle_exception(self, error: Exception) -> None:
+        """Leave the terminal as it was; the command line says what happened in one line."""
+        if self.is_headless:
+            super()._handle_exception(error)
+            return
+        self.failure = error
+        self.exit()
 
     def _read_on(self) -> None:
         """A long log is read between redraws; the screen shows how far."""

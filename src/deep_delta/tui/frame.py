@@ -52,9 +52,9 @@ def paint(session: Session, width: int, height: int, palette: Palette) -> Frame:
     canvas = Canvas(width, height)
     has_variants = session.view != "benchmarks" and bool(session.exploration.variants)
     bar, side, legend, view, foot = regions(width, height, with_side=has_variants)
-    if session.view == "comparison" and not side.is_empty and view.width < 100:
-        view = Rect(side.x, view.y, view.right - side.x, view.height)  # its table names the variants
-        side = Rect(0, 0, 0, 0)
+    if session.view == "comparison" and view.width < 100:  # its table names the variants
+        view = Rect(0, bar.height, width, view.bottom - bar.height)
+        side = legend = Rect(0, 0, 0, 0)
     tabs = _draw_bar(canvas, bar, session, palette)
     rows = _draw_side(canvas, side, session, palette)
     _draw_legend(canvas, legend, session, palette)

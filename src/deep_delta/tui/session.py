@@ -67,11 +67,14 @@ class Session:
         return sorted(visible, key=lambda variant: chosen is not None and variant.label == chosen.label)
 
     def chosen_variant(self) -> Variant | None:
-        """The one that keys act on: until one is chosen the first, of spectra the first that has any."""
+        """The one that keys act on: until one is chosen the one that is training, else the first; of spectra one that has
+        any."""
         listed = self.listed()
         found = [variant for variant in listed if variant.label == self.chosen]
-        if not found and self.view == "spectra":
-            found = [variant for variant in listed if any(trace.spectra() is not None for trace in variant.traces)]
+        if not found:
+            found = [variant for variant in listed if any(trace.status.kind == "running" for trace in variant.traces)]
+        if self.view == "spectra" and not self.chosen and not _has_spectra(found):
+            found = [variant for variant in listed if _has_spectra([variant])]
         return next(iter(found or listed), None)
 
     def chosen_trace(self) -> Trace | None:
@@ -131,6 +134,10 @@ def following(values: Sequence[float], value: float) -> float:
     return values[(values.index(value) + 1) % len(values)] if value in values else values[0]
 
 
+def _has_spectra(variants: Sequence[Variant]) -> bool:
+    return any(trace.spectra() is not None for variant in variants[:1] for trace in variant.traces)
+
+
 def status_of(traces: Sequence[Trace]) -> Status:
     """The one of several seeds that asks most for attention, with its seed where there are several."""
     found = [(trace.status, trace.seed) for trace in traces]
@@ -153,6 +160,9 @@ def summary(exploration: Exploration) -> Status:
     worst = min(kinds, key=_GRAVITY.index)
     if len({status.text for status in statuses}) == 1:
         return statuses[0]
+    alone = [trace for trace in exploration.traces if trace.status.kind == worst]
+    if len(alone) == 1 and worst in ("failed", "silent", "running"):
+        return Status(worst, f"{alone[0].slug} {alone[0].status.text}")
     words = {"silent": "stopped writing", "waiting": "not started"}
     counts = [f"{kinds.count(kind)} {words.get(kind, kind)}" for kind in _GRAVITY if kind in kinds]
     return Status(worst, ", ".join(counts))

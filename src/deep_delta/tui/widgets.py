@@ -67,7 +67,7 @@ class Stage(Widget, can_focus=True):
 
     def render_line(self, y: int) -> Strip:
         if y >= len(self._rows):
-            return Strip.blank(self.size.width)
+            return Strip.blank(self.size.width, Style.null())
         return Strip([Segment(text, style) for text, style in self._rows[y]]).adjust_cell_length(self.size.width)
 
     async def _on_key(self, event: events.Key) -> None:

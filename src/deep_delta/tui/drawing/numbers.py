@@ -9,6 +9,7 @@ from typing import Literal
 Kind = Literal["plain", "count", "seconds"]
 """a measure; how many there are (k, M, G …); a duration"""
 
+_LONGEST = 8  # characters of a label
 _UNITS = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
@@ -62,29 +63,35 @@ def exact(value: float, kind: Kind) -> str:
 
 
 def tick_labels(ticks: Sequence[float], step: float, kind: Kind = "plain") -> tuple[list[str], str]:
-    """Labels that differ, as short as can be, and what has to be added to each of them ("" for nothing).
+    """Labels that differ, as short as can be, and what has to be added to each of them ("" for nothing): a small range
+    of large values says that once.
 
-    ticks: multiples of `step`, at least one.
+    ticks: multiples of `step`, ascending, at least one.
     """
+    labels = _labels(ticks, step, kind)
+    if len(set(labels)) == len(labels) and max(map(len, labels)) <= _LONGEST:
+        return labels, ""
+    base = ticks[0]
+    relative = [round((tick - base) / step) * step for tick in ticks]
+    return [f"+{label}" for label in _labels(relative, step, "plain")], f"{base:.12g}"
+
+
+def _labels(ticks: Sequence[float], step: float, kind: Kind) -> list[str]:
     largest = max(map(abs, ticks))
     if largest == 0:
-        return ["0"] * len(ticks), ""
-    if kind == "seconds":
-        return _durations(ticks, step), ""
+        return ["0"] * len(ticks)
+    if kind == "seconds" and step >= 1e-3 and largest < 1e8:
+        return _durations(ticks, step)
     if kind == "count" and largest >= 1e3:
         for least, unit in _UNITS:
             if largest >= least and largest / least < 1e4:
                 decimals = _decimals(step / least)
-                return [_zero(f"{tick / least:.{decimals}f}{unit}") if tick else "0" for tick in ticks], ""
-    exponent = math.floor(math.log10(largest))
-    digits = exponent - math.floor(math.log10(step)) + _needs_half(step)
-    if digits > 4:  # a small difference of large numbers: say it once, and what is added
-        base = ticks[0]
-        relative, _ = tick_labels([round((tick - base) / step) * step for tick in ticks], step, kind)
-        return [f"+{label}" for label in relative], exact(base, "plain") if digits < 4 else f"{base:.12g}"
+                return [_zero(f"{tick / least:.{decimals}f}{unit}") if tick else "0" for tick in ticks]
+    exponent = math.floor(math.log10(largest) + 1e-9)
     if -4 < exponent < 5:
-        return [_zero(f"{tick:.{_decimals(step)}f}") for tick in ticks], ""
-    return [_zero(_scientific(tick, exponent, max(0, digits))) if tick else "0" for tick in ticks], ""
+        return [_zero(f"{tick:.{_decimals(step)}f}") for tick in ticks]
+    digits = exponent - math.floor(math.log10(step) + 1e-9) + _needs_half(step)
+    return [_scientific(tick, exponent, max(0, digits)) if tick else "0" for tick in ticks]
 
 
 def log_label(tick: float) -> str:

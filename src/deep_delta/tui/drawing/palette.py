@@ -1,5 +1,5 @@
-"""Colours and marks. The RGB themes use Okabe and Ito's colours, which the colour-blind can tell apart; the ANSI themes
-use the terminal's sixteen colours and no others. Marks tell variants apart where colours cannot."""
+"""Colours and marks. The colours of the RGB themes differ for the colour-blind too; the ANSI themes use the terminal's
+sixteen colours and no others. Marks tell variants apart where colours cannot."""
 
 from __future__ import annotations
 
@@ -70,9 +70,9 @@ def palette(name: ThemeName, *, color: bool = True) -> Palette:
     return _ansi_palette(name, color)
 
 
-# Okabe and Ito (2008), blue lightened on a dark ground; yellow, orange and sky blue darkened on a light one
+# Okabe and Ito (2008) on a dark ground, blue lightened; on a light one moved until every pair differs for every eye
 _ON_DARK = ("#e69f00", "#56b4e9", "#2bc492", "#f0e442", "#cc79a7", "#e8702a", "#6f9bff", "#b9c0c8")
-_ON_LIGHT = ("#b26b00", "#0072b2", "#00805c", "#8a7f00", "#a8457f", "#d55e00", "#3f8fc4", "#50575f")
+_ON_LIGHT = ("#622a04", "#003dae", "#03673d", "#82952b", "#c907a0", "#ff2a03", "#418dc8", "#545c62")
 # dark blue through grey to yellow: light and dark for every eye, in the manner of cividis
 _DARK_RAMP: tuple[_RGB, ...] = ((16, 42, 92), (62, 84, 112), (118, 120, 122), (178, 164, 108), (255, 228, 92))
 _LIGHT_RAMP: tuple[_RGB, ...] = ((246, 232, 178), (216, 190, 106), (142, 142, 128), (76, 96, 122), (14, 36, 88))

@@ -58,8 +58,9 @@ def _draw_run(
     if ground is not None:
         shapes.setdefault(ground, []).append(_box(x * _WIDTH, y * _HEIGHT, cells * _WIDTH, _HEIGHT))
     begin, word = x, ""
-    for char in text:
-        if ord(char) in _BRAILLE or char in _BLOCKS or char == " ":
+    for index, char in enumerate(text):
+        joins = char == " " and word and text[index + 1 : index + 2].strip() and not _is_drawn(text[index + 1])
+        if _is_drawn(char) or (char == " " and not joins):
             _flush(begin, y, word, color, style, texts)
             word = ""
             shapes.setdefault(color, []).extend(_shape(x, y, char))
@@ -69,6 +70,10 @@ def _draw_run(
             word += char
             x += cell_len(char)
     _flush(begin, y, word, color, style, texts)
+
+
+def _is_drawn(char: str) -> bool:
+    return ord(char) in _BRAILLE or char in _BLOCKS
 
 
 def _flush(x: int, y: int, word: str, color: str, style: Style, texts: list[str]) -> None:

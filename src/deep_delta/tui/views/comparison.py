@@ -26,7 +26,7 @@ _RANKING = (
     Column("best loss"),
     Column("±", rank=3),
     Column("each seed", rank=6, is_text=True),
-    Column("− baseline", rank=1),
+    Column("− base", rank=1),
     Column("", rank=2, is_text=True),
     Column("parameters", rank=4),
     Column("FLOPs/token", rank=7),
