@@ -99,7 +99,7 @@ def test_a_filter_is_typed_kept_and_remembered(session, tmp_path, monkeypatch):
     memory = Memory([tmp_path / "run"])
 
     async def steps(app, pilot):
-        await pilot.press("slash", *"qcc", "backspace", "backspace", "backspace", *"cc")
+        await pilot.press("slash", *"ccx", "backspace")
         while_typing = shown(app)
         await pilot.press("enter")
         await pilot.press("slash", *"x", "escape")
@@ -276,11 +276,10 @@ def test_a_changing_log_is_drawn_at_most_once_an_interval(write_run):
     assert redraws <= calls + 1
 
 
-@pytest.mark.parametrize("size", [(1, 1), (40, 10), (160, 50)], ids=str)
+@pytest.mark.parametrize("size", [(1, 1), (160, 50)], ids=str)
 def test_every_size_lives(session, size):
     async def steps(app, pilot):
-        for key in ("1", "2", "3", "4", "question_mark", "escape", "slash", "escape", "right"):
-            await pilot.press(key)
+        await pilot.press("2", "right", "3", "4", "question_mark", "escape")
         await pilot.resize_terminal(3, 2)
         await pilot.resize_terminal(80, 24)
         await pilot.pause()
@@ -302,9 +301,8 @@ def test_every_size_lives(session, size):
 def test_what_reaches_the_terminal_keeps_to_one_kind_of_colours(session, theme, color, kinds):
     async def steps(app, pilot):
         found = set()
-        for key in ("1", "2", "3", "4", "slash", "escape", "question_mark"):
+        for key in ("2", "slash", "question_mark"):
             await pilot.press(key)
-            await pilot.pause()
             for strip in app.screen._compositor.render_strips():
                 for segment in strip:
                     if segment.style is not None:

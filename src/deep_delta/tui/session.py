@@ -135,7 +135,7 @@ def following(values: Sequence[float], value: float) -> float:
 
 
 def _has_spectra(variants: Sequence[Variant]) -> bool:
-    return any(trace.spectra() is not None for variant in variants[:1] for trace in variant.traces)
+    return any(trace.has_spectra for variant in variants[:1] for trace in variant.traces)
 
 
 def status_of(traces: Sequence[Trace]) -> Status:

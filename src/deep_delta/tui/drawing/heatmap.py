@@ -137,10 +137,10 @@ def _cell(upper: float, lower: float, palette: Palette) -> tuple[str, Style]:
     if np.isnan(upper) and np.isnan(lower):
         return "·", palette.grid
     if np.isnan(lower):
-        return "▀", Style(color=palette.heat(upper))
+        return "▀", palette.halves(upper, None)
     if np.isnan(upper):
-        return "▄", Style(color=palette.heat(lower))
-    return "▀", Style(color=palette.heat(upper), bgcolor=palette.heat(lower))
+        return "▄", palette.halves(lower, None)
+    return "▀", palette.halves(upper, lower)
 
 
 def _draw_labels(

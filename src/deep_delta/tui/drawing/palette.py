@@ -4,6 +4,7 @@ sixteen colours and no others. Marks tell variants apart where colours cannot.""
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, get_args
 
 from rich.style import Style
@@ -13,6 +14,7 @@ THEMES: tuple[ThemeName, ...] = get_args(ThemeName)
 
 MARKS = "●■▲◆○□△◇★"
 SHADES = " ░▒▓█"
+_LEVELS = 255  # of a heat map
 _RGB = tuple[int, int, int]
 
 
@@ -52,8 +54,19 @@ class Palette:
         return self.behind[number % len(self.behind)]
 
     def heat(self, place: float) -> str:
-        """The colour at `place` in [0, 1] of the way."""
-        return _hex(_between(self.ramp, place))
+        """The colour at `place` in [0, 1] of the way, one of 256."""
+        return _hex(_between(self.ramp, round(min(max(place, 0.0), 1.0) * _LEVELS) / _LEVELS))
+
+    def halves(self, upper: float, lower: float | None) -> Style:
+        """Of a half block: the colour of its upper half, and of its lower half where there is one."""
+        levels = (round(min(max(place, 0.0), 1.0) * _LEVELS) for place in (upper, lower) if place is not None)
+        return _halves(self.ramp, *levels)
+
+
+@lru_cache(maxsize=8192)
+def _halves(ramp: tuple[_RGB, ...], upper: int, lower: int | None = None) -> Style:
+    color = _hex(_between(ramp, upper / _LEVELS))
+    return Style(color=color, bgcolor=None if lower is None else _hex(_between(ramp, lower / _LEVELS)))
 
 
 def mark(number: int) -> str:

@@ -86,5 +86,5 @@ def _draw_key(canvas: Canvas, x: int, rect: Rect, parts: Sequence[str], short: S
 def _cell(upper: int, lower: int, parts: int, palette: Palette) -> tuple[str, Style]:
     if not palette.ramp:
         return SHADES[min(4, lower * 5 // parts)], palette.text
-    one, other = (palette.heat(part / max(1, parts - 1)) for part in (upper, lower))
-    return "▀", Style(color=one, bgcolor=other)
+    most = max(1, parts - 1)
+    return "▀", palette.halves(upper / most, lower / most)
