@@ -11,8 +11,7 @@ from deep_delta.explore import open_paths
 from deep_delta.tui.app import Explorer
 from deep_delta.tui.filters import Memory
 from deep_delta.tui.session import Session
-
-from .conftest import append
+from tests.tui.conftest import append
 
 
 def drive(session, steps, *, size=(80, 24), theme="dark", memory=None, color=True):

@@ -13,6 +13,7 @@ from deep_delta.explore import open_paths
 from deep_delta.tui.drawing.palette import THEMES, palette
 from deep_delta.tui.frame import paint
 from deep_delta.tui.session import VIEWS, Session
+from tests.runs.test_inspection import INSPECTION
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 SIZES = [(1, 1), (40, 10), (80, 24), (160, 50)]
@@ -154,3 +155,13 @@ def test_names_that_are_wide_or_odd(write_run):
         canvas = paint(Session(exploration, view="comparison"), width, height, PALETTE).canvas
         assert "\x1b" not in canvas.text()
         assert all(sum(cell_len(text) for text, _ in canvas.runs(y)) == width for y in range(height))
+
+
+def test_an_inspection_is_shown_below_the_comparison(demo_paths, tmp_path):
+    file = tmp_path / "inspection.json"
+    file.write_text(INSPECTION.to_json())
+    alone = Session(open_paths([file]), view="comparison")
+    assert text_of(alone, 120, 30).split("\n")[1].strip() == "inspection.json  inspection"
+    shown = text_of(Session(open_paths([*demo_paths, file]).read_all(), view="comparison"), 120, 60)
+    assert shown.index("Each seed") < shown.index("Interventions") < shown.index("Gates")
+    assert "the same change of the readout" in shown

@@ -18,6 +18,7 @@ from deep_delta.cli.options import Parser, whole
 from deep_delta.errors import ConfigError
 
 if TYPE_CHECKING:
+    from deep_delta.explore import Exploration
     from deep_delta.tui.drawing.palette import ThemeName
     from deep_delta.tui.filters import Memory
     from deep_delta.tui.session import Session, ViewName
@@ -70,7 +71,7 @@ def _parser() -> Parser:
     once = parser.add_argument_group("printing")
     once.add_argument("--once", action="store_true", help="print one view as text and leave")
     once.add_argument("--width", type=whole, metavar="INT", help="columns [the terminal's, or 80]")
-    once.add_argument("--height", type=whole, metavar="INT", help="lines [24; tables: all of it]")
+    once.add_argument("--height", type=whole, metavar="INT", help="lines [the terminal's, or 24; tables: all of it]")
     return parser
 
 
@@ -109,7 +110,7 @@ def _session(options: argparse.Namespace) -> Iterator[tuple[Session, Memory | No
             folder = Path(tempfile.mkdtemp(prefix="ddl-tui-"))
             paths = demonstration(folder)
         exploration = open_paths(paths)
-        view: ViewName = options.view or ("curves" if exploration.runs else "benchmarks")
+        view: ViewName = options.view or _first_view(exploration)
         session = Session(exploration, baseline, options.baseline or "", view)
         session.pattern = memory.recall() if memory is not None else ""
         if folder is not None:
@@ -118,6 +119,13 @@ def _session(options: argparse.Namespace) -> Iterator[tuple[Session, Memory | No
     finally:
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _first_view(exploration: Exploration) -> ViewName:
+    """The first that has anything to show."""
+    if exploration.runs:
+        return "curves"
+    return "benchmarks" if exploration.benchmarks else "comparison"
 
 
 def _show(session: Session, memory: Memory | None, options: argparse.Namespace) -> None:
@@ -169,7 +177,8 @@ def _print(session: Session, options: argparse.Namespace) -> None:
     out = Console(highlight=False, soft_wrap=True)
     width = options.width or (out.width if out.is_terminal else _SIZE[0])
     theme: ThemeName = options.theme if options.theme != "auto" else "ansi-dark"
-    canvas = once(session, width, options.height, palette(theme, color=not out.no_color), lines=_SIZE[1])
+    lines = max(10, out.height - 1) if out.is_terminal else _SIZE[1]
+    canvas = once(session, width, options.height, palette(theme, color=not out.no_color), lines=lines)
     for y in range(canvas.height):
         line = Text.assemble(*canvas.runs(y), end="")
         if not out.is_terminal:

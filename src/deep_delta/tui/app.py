@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,8 +20,8 @@ from deep_delta.tui.filters import Memory
 from deep_delta.tui.help import HelpScreen
 from deep_delta.tui.session import VIEWS, Session, status_of, summary
 from deep_delta.tui.views.curves import AXIS_NAMES
-from deep_delta.tui.views.panel import Plot
-from deep_delta.tui.views.spectra import NUM_PANELS
+from deep_delta.tui.views.panel import Plot, place_of
+from deep_delta.tui.views.spectra import PANELS
 from deep_delta.tui.widgets import Stage
 
 _TEXTUAL_THEMES: dict[ThemeName, str] = {
@@ -165,9 +166,10 @@ class Explorer(App[None]):
 
     def action_panel(self, step: int) -> None:
         view = self.session.view
-        if view in self.session.main:
-            panels = NUM_PANELS if view == "spectra" else max(1, len(self.session.measures()))
-            self.session.main[view] = (self.session.main[view] + step) % panels
+        names: Sequence[str] = {"spectra": PANELS, "curves": self.session.measures()}.get(view, ())
+        if names:
+            at = place_of(self.session.main.get(view, ""), names)
+            self.session.main[view] = names[(at + step) % len(names)]
             self.stage.repaint()
 
     def action_axis(self) -> None:

@@ -52,9 +52,11 @@ def arrange(rect: Rect, count: int) -> list[Rect]:
     small = max(_SMALL_HEIGHT, min(rect.height // 4, (rect.height * 6 // 10) // rows))
     main = rect._replace(height=rect.height - rows * small)
     places = [main]
-    for index in range(min(count - 1, rows * columns)):
+    shown = min(count - 1, rows * columns)
+    for index in range(shown):
         row, column = divmod(index, columns)
-        left, right = (rect.width * at // columns for at in (column, column + 1))
-        gap = 1 if column + 1 < columns else 0
+        beside = min(columns, shown - row * columns)  # the last row's panels share its width
+        left, right = (rect.width * at // beside for at in (column, column + 1))
+        gap = 1 if column + 1 < beside else 0
         places.append(Rect(rect.x + left, main.bottom + row * small, right - left - gap, small))
     return places

@@ -38,8 +38,8 @@ class Session:
     difference: bool = False
     cursor: float | None = None
     """a place on the x axis that all panels mark"""
-    main: dict[str, int] = field(default_factory=lambda: {"curves": 0, "spectra": 0})
-    """which panel is the large one"""
+    main: dict[str, str] = field(default_factory=dict)
+    """of each view, which panel is the large one; the first where there is none of that name"""
     seed: int = 0
     """which trace of the chosen variant the spectra are of, counted on"""
     cost: int = 0
@@ -67,8 +67,8 @@ class Session:
         return sorted(visible, key=lambda variant: chosen is not None and variant.label == chosen.label)
 
     def chosen_variant(self) -> Variant | None:
-        """The one that keys act on: until one is chosen the one that is training, else the first; of spectra one that has
-        any."""
+        """The one that keys act on: until one is chosen the one that is training, else the first; of spectra one that
+        has any."""
         listed = self.listed()
         found = [variant for variant in listed if variant.label == self.chosen]
         if not found:

@@ -19,6 +19,7 @@ from deep_delta.tui.drawing.palette import Palette, mark
 from deep_delta.tui.drawing.scale import scale_of
 from deep_delta.tui.session import Session, status_of
 from deep_delta.tui.views.panel import Plot, draw_lines, say_empty
+from deep_delta.tui.views.results import result_lines
 
 _RANKING = (
     Column("#"),
@@ -98,7 +99,8 @@ def comparison_lines(session: Session, width: int, palette: Palette) -> list[Spa
         if variants:
             lines += [[]] if lines else []
             lines += _experiment_lines(experiment, variants, session, width, palette)
-    return lines
+    results = result_lines(session, width, palette)
+    return lines + (results if lines else results[1:])
 
 
 def _experiment_lines(

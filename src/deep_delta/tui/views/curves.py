@@ -14,7 +14,7 @@ from deep_delta.tui.drawing.numbers import Kind, exact
 from deep_delta.tui.drawing.palette import Palette
 from deep_delta.tui.drawing.scale import Scale, scale_of
 from deep_delta.tui.session import Session
-from deep_delta.tui.views.panel import Panel, Plot, draw_panels, say_empty
+from deep_delta.tui.views.panel import Panel, Plot, draw_panels, place_of, say_empty
 
 AXIS_NAMES: dict[Axis, str] = {"step": "steps", "tokens": "tokens", "flops": "FLOPs", "seconds": "training time"}
 SMOOTHED: tuple[Measure, ...] = ("loss", "grad_norm", "tokens_per_second")
@@ -64,12 +64,12 @@ def draw_curves(canvas: Canvas, rect: Rect, session: Session, palette: Palette) 
         return []
     x = x_scale(session)
     panels = [_panel(session, measure, x, palette) for measure in measures]
-    return draw_panels(canvas, rect, panels, session.main["curves"])
+    return draw_panels(canvas, rect, panels, session.main.get("curves", ""))
 
 
 def main_measure(session: Session) -> Measure | None:
     measures = session.measures()
-    return measures[session.main["curves"] % len(measures)] if measures else None
+    return measures[place_of(session.main.get("curves", ""), measures)] if measures else None
 
 
 def value_at(line: Line, x: float | None) -> float:

@@ -28,14 +28,19 @@ class Panel(NamedTuple):
     draw: Callable[[Canvas, Rect], Plot | None]
 
 
-def draw_panels(canvas: Canvas, rect: Rect, panels: Sequence[Panel], first: int) -> list[Plot]:
-    """Panel number `first` in the large place, the others after it in the small ones."""
+def draw_panels(canvas: Canvas, rect: Rect, panels: Sequence[Panel], first: str) -> list[Plot]:
+    """The panel of that name in the large place, the others after it in the small ones."""
     if not panels:
         return []
-    start = first % len(panels)
+    start = place_of(first, [panel.name for panel in panels])
     order = [panels[start], *panels[:start], *panels[start + 1 :]]
     drawn = [panel.draw(canvas, place) for panel, place in zip(order, arrange(rect, len(order)), strict=False)]
     return [plot for plot in drawn if plot is not None and not plot.rect.is_empty]
+
+
+def place_of(name: str, names: Sequence[str]) -> int:
+    """0 where it is not among them."""
+    return names.index(name) if name in names else 0
 
 
 def draw_lines(canvas: Canvas, rect: Rect, lines: Sequence[Spans], scroll: int, palette: Palette) -> int:

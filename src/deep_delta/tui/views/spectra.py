@@ -18,6 +18,12 @@ from deep_delta.tui.drawing.stack import Stack, draw_stack
 from deep_delta.tui.session import Session
 from deep_delta.tui.views.panel import Panel, Plot, draw_panels, say_empty
 
+PANELS = (
+    "gate β by layer", "regimes", "eigenvalue", "alignment", "discrepancy", "alignment by layer",
+    "spread of β by layer",
+)  # fmt: skip
+"""Their names, in the order of the screen."""
+
 PARTS = tuple(name.replace("strong-reflection", "strong").removeprefix("near-") for name in REGIMES)
 SHORT = ("ident", "interp", "proj", "refl", "strong")
 _NAMES = {
@@ -49,10 +55,7 @@ def draw_spectra(canvas: Canvas, rect: Rect, session: Session, palette: Palette)
         _heat_panel("alignment", "alignment", (-1.0, 1.0), spectra, x, session, palette),
         _heat_panel("spread of β", "beta_std", None, spectra, x, session, palette),
     ]
-    return draw_panels(canvas, rect.inset(top=1), panels, session.main["spectra"])
-
-
-NUM_PANELS = 7
+    return draw_panels(canvas, rect.inset(top=1), panels, session.main.get("spectra", ""))
 
 
 def title_of(session: Session, trace: Trace) -> str:
@@ -106,7 +109,7 @@ def _heat_panel(
         )
         return Plot(draw_heat(canvas, rect, heat, palette), x)
 
-    return Panel(field, draw)
+    return Panel(f"{title} by layer", draw)
 
 
 def _shares_panel(spectra: Spectra, x: Scale, session: Session, palette: Palette) -> Panel:
@@ -124,7 +127,7 @@ def _shares_panel(spectra: Spectra, x: Scale, session: Session, palette: Palette
         )
         return Plot(draw_stack(canvas, rect, stack, palette), x)
 
-    return Panel("shares", draw)
+    return Panel("regimes", draw)
 
 
 def _lines_panel(
@@ -152,7 +155,7 @@ def _lines_panel(
         )
         return Plot(draw_chart(canvas, rect, series[::-1], style, palette), x)
 
-    return Panel(fields[0], draw)
+    return Panel(title, draw)
 
 
 def _readings(fields: Sequence[str], lines: Sequence[Line], at: int, width: int) -> str:
