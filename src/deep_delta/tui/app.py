@@ -95,6 +95,7 @@ class Explorer(App[None]):
         self.screen.styles.background = self.palette.background
         self.stage.styles.background = self.palette.background
         self.call_after_refresh(gc.enable)  # the command line starts without it
+        self.app_resume_signal.subscribe(self, lambda _: self.screen.refresh(layout=True))
         self._end_on(signal.SIGTERM, signal.SIGHUP)
         self.set_interval(REDRAW_SECONDS, self._follow)
         if self.session.exploration.behind:

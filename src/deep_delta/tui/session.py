@@ -67,12 +67,13 @@ class Session:
         return sorted(visible, key=lambda variant: chosen is not None and variant.label == chosen.label)
 
     def chosen_variant(self) -> Variant | None:
-        """The one that keys act on: until one is chosen the one that is training, else the first; of spectra one that
-        has any."""
+        """The one that keys act on. Until one is chosen, the one that trains, else the first that has begun; of the
+        spectra one that has any."""
         listed = self.listed()
         found = [variant for variant in listed if variant.label == self.chosen]
         if not found:
-            found = [variant for variant in listed if any(trace.status.kind == "running" for trace in variant.traces)]
+            begun = [variant for variant in listed if any(trace.step for trace in variant.traces)]
+            found = [one for one in begun if any(trace.status.kind == "running" for trace in one.traces)] or begun
         if self.view == "spectra" and not self.chosen and not _has_spectra(found):
             found = [variant for variant in listed if _has_spectra([variant])]
         return next(iter(found or listed), None)

@@ -30,6 +30,8 @@ class Series:
     """drawn faintly under it: the raw line of a smoothed one, or the spread over seeds"""
     is_band: bool = False
     """`behind` is a spread: its area is filled"""
+    is_mean: bool = False
+    """of the points in a column only their mean is drawn; `behind` shows the others"""
     is_chosen: bool = False
 
 
@@ -59,7 +61,7 @@ def draw_chart(canvas: Canvas, rect: Rect, series: Sequence[Series], style: Char
         return Rect(rect.x, rect.y, 0, 0)
     scale, problem = _y_scale(series, style)
     body = rect.inset(top=1, bottom=1) if rect.height > 3 else rect.inset(top=min(1, rect.height - 1))
-    ticks = None if scale is None else scale.ticks(max(2, body.height // 3), style.y_kind)
+    ticks = None if scale is None else scale.ticks(max(2, (2 * body.height + 2) // 5), style.y_kind)
     labels = _label_width(ticks, rect.width)
     plot = body.inset(left=labels + 1 if labels else 0)
     note = problem or style.note
@@ -169,7 +171,7 @@ def _draw_lines(canvas: Canvas, plot: Rect, series: Sequence[Series], scale: Sca
             columns = decimate(one.behind, edges)
             paint = area if one.is_band else stroke
             behind.draw(paint(columns, rows, _places(columns, scale)), one.number, replace=True)
-    drawn = [(one, decimate(one.line, edges)) for one in series]
+    drawn = [(one, _columns(one, edges)) for one in series]
     for one, columns in drawn:
         front.draw(stroke(columns, rows, _places(columns, scale)), one.number, replace=one.is_chosen)
     for dots, style in ((behind, palette.shade), (front, palette.line)):
@@ -177,6 +179,11 @@ def _draw_lines(canvas: Canvas, plot: Rect, series: Sequence[Series], scale: Sca
             canvas.put(plot.x + x_cell, plot.y + y, dots.char(x_cell, y), style(int(dots.owner[y, x_cell])))
     for place, (one, columns) in enumerate(drawn):
         _draw_marks(canvas, plot, one, columns, scale, place, len(drawn), palette)
+
+
+def _columns(one: Series, edges: np.ndarray) -> Line:
+    columns = decimate(one.line, edges)
+    return columns._replace(low=columns.mean, high=columns.mean) if one.is_mean else columns
 
 
 def _draw_marks(

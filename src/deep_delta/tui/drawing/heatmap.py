@@ -133,7 +133,7 @@ def _draw_cells(canvas: Canvas, rect: Rect, places: np.ndarray, halves: int, pal
 
 def _cell(upper: float, lower: float, palette: Palette) -> tuple[str, Style]:
     if not palette.ramp:
-        return ("·", palette.dim) if np.isnan(upper) else (SHADES[min(4, int(upper * 5))], palette.text)
+        return (" ", palette.dim) if np.isnan(upper) else (SHADES[min(4, int(upper * 5))], palette.text)
     if np.isnan(upper) and np.isnan(lower):
         return "·", palette.grid
     if np.isnan(lower):

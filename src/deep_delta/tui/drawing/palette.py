@@ -13,7 +13,7 @@ ThemeName = Literal["dark", "light", "ansi-dark", "ansi-light"]
 THEMES: tuple[ThemeName, ...] = get_args(ThemeName)
 
 MARKS = "●■▲◆○□△◇★"
-SHADES = " ░▒▓█"
+SHADES = "·░▒▓█"
 _LEVELS = 255  # of a heat map
 _RGB = tuple[int, int, int]
 

@@ -20,6 +20,8 @@ AXIS_NAMES: dict[Axis, str] = {"step": "steps", "tokens": "tokens", "flops": "FL
 SMOOTHED: tuple[Measure, ...] = ("loss", "grad_norm", "tokens_per_second")
 """Noisy from step to step; the others are as they are."""
 
+_DENSE = 4  # points to a column of characters
+
 
 class Curve(NamedTuple):
     """A variant's line of one measure, as it is shown."""
@@ -98,7 +100,7 @@ def minus(line: Line, base: Line) -> Line:
 def _panel(session: Session, measure: Measure, x: Scale, palette: Palette) -> Panel:
     def draw(canvas: Canvas, rect: Rect) -> Plot:
         curves = curves_of(session, measure)
-        series = [_series(session, curve, few=len(curves) <= 2) for curve in curves]
+        series = [_series(session, curve, rect.width, few=len(curves) <= 2) for curve in curves]
         style = ChartStyle(
             title=("Δ " if session.difference else "") + TITLES[measure],
             x=x,
@@ -116,18 +118,23 @@ def _panel(session: Session, measure: Measure, x: Scale, palette: Palette) -> Pa
     return Panel(measure, draw)
 
 
-def _series(session: Session, curve: Curve, *, few: bool) -> Series:
+def _series(session: Session, curve: Curve, width: int, *, few: bool) -> Series:
+    """Its mean in front, and faintly behind it what the mean hides: the raw line of a smoothed one, the points of a
+    column that has many, the spread over seeds (of the chosen variant, and of two at most)."""
     chosen = session.chosen_variant()
     is_chosen = chosen is not None and chosen.label == curve.variant.label
     several = len(curve.variant.traces) > 1
-    is_bucketed = bool((curve.raw.start < curve.raw.x).any())  # then a mean alone would hide a spike
-    mean_only = curve.raw if is_bucketed else curve.raw._replace(low=curve.raw.mean, high=curve.raw.mean)
-    if curve.line is not curve.raw:
-        return Series(curve.variant.number, curve.line, curve.raw, is_chosen=is_chosen)
-    if several:
-        behind = curve.raw if is_chosen or few else None
-        return Series(curve.variant.number, mean_only, behind, is_band=True, is_chosen=is_chosen)
-    return Series(curve.variant.number, curve.line, is_chosen=is_chosen)
+    is_smooth = curve.line is not curve.raw
+    is_dense = curve.raw.size > _DENSE * width or bool((curve.raw.start < curve.raw.x).any())
+    behind = curve.raw if is_smooth or is_dense or (several and (is_chosen or few)) else None
+    return Series(
+        curve.variant.number,
+        curve.line,
+        behind,
+        is_band=several and not is_smooth and not is_dense,
+        is_mean=is_smooth or is_dense or several,
+        is_chosen=is_chosen,
+    )
 
 
 def _note(session: Session, measure: Measure) -> str:

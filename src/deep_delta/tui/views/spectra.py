@@ -139,7 +139,7 @@ def _lines_panel(
         lines = [over_layers(spectra, field) for field in fields if np.isfinite(spectra.values[field]).any()]
         kept = [field for field in fields if np.isfinite(spectra.values[field]).any()]
         series = [
-            Series(color, line._replace(low=line.mean, high=line.mean), line, is_band=True, is_chosen=index == 0)
+            Series(color, line, line, is_band=True, is_mean=True, is_chosen=index == 0)
             for index, (color, line) in enumerate(zip(_COLORS, lines, strict=False))
         ]
         note = _readings(kept, lines, index_at(spectra, session.cursor), rect.width - len(title) - 2)
