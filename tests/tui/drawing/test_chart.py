@@ -125,8 +125,25 @@ def test_a_constant_line_lies_in_the_middle():
 
 
 def test_nothing_finite_says_so():
-    _, canvas = drawn([np.nan, np.nan], empty="nothing of this yet")
+    rows, canvas = drawn([np.nan, np.nan], empty="nothing of this yet")
+    assert "no value is finite" in canvas.text()
+    assert rows[0].count("×") == 2
+
+
+def test_no_point_says_so():
+    canvas = Canvas(60, 12)
+    style = ChartStyle(title="t", x=Scale(0.0, 1.0), empty="nothing of this yet")
+    draw_chart(canvas, canvas.rect, [], style, PALETTE)
     assert "nothing of this yet" in canvas.text()
+
+
+def test_behind_the_mean_of_many_points_a_spike_is_still_seen():
+    y = np.ones(10_000)
+    y[7_000] = 50.0
+    line, canvas, style = line_of(y), Canvas(60, 12), ChartStyle(title="t", x=Scale(0.0, 9_999.0))
+    plot = draw_chart(canvas, canvas.rect, [Series(0, line, line, is_mean=True)], style, PALETTE)
+    assert sum(map(is_ink, inside(canvas, plot)[0])) == 1
+    assert PALETTE.shade(0) in {run_style for _, run_style in canvas.runs(plot.y)}
 
 
 def test_the_cursor_stands_at_its_value():

@@ -66,10 +66,13 @@ def draw_chart(canvas: Canvas, rect: Rect, series: Sequence[Series], style: Char
     plot = body.inset(left=labels + 1 if labels else 0)
     note = problem or style.note
     _draw_title(canvas, rect, style, ticks, note, palette)
-    if scale is None or ticks is None or plot.is_empty:
-        if not plot.is_empty:
-            message = style.empty if scale is None else ""
-            canvas.put(plot.x + 1, plot.y + plot.height // 2, message, palette.dim, limit=plot.width - 1)
+    if plot.is_empty:
+        return plot
+    if scale is None or ticks is None:
+        has_bad = any(one.line.between(style.x.low, style.x.high).bad.any() for one in series)
+        message = "no value is finite" if has_bad else style.empty
+        canvas.put(plot.x + 1, plot.y + plot.height // 2, message, palette.dim, limit=plot.width - 1)
+        _draw_lines(canvas, plot, series, Scale(0.0, 1.0), style.x, palette)
         return plot
     _draw_y_axis(canvas, plot, scale, ticks, labels, style, palette)
     if rect.height > 3:
