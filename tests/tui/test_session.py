@@ -66,3 +66,17 @@ def test_a_message_is_shown_for_a_while(session):
     assert session.message == ""
     session.say("copied")
     assert session.message == "copied"
+
+
+def test_a_cursor_stays_with_what_it_counts(session):
+    assert session.put_cursor(99.6)
+    assert session.cursor_here == 100
+    assert not session.put_cursor(100.2)
+    session.next_axis()
+    assert session.cursor_here is None, "tokens are no steps"
+    session.view = "spectra"
+    assert session.cursor_here == 100, "spectra are over steps"
+    session.view = "curves"
+    session.put_cursor(2048.0)
+    session.view = "spectra"
+    assert session.cursor_here is None

@@ -203,8 +203,9 @@ class Explorer(App[None]):
             return
         plot = self.stage.frame.plots[0]
         at = plot.rect.width - 1
-        if self.session.cursor is not None:
-            at = round(float(plot.x.place(np.array([self.session.cursor]))[0]) * (plot.rect.width - 1)) + columns
+        cursor = self.session.cursor_here
+        if cursor is not None:
+            at = round(float(plot.x.place(np.array([cursor]))[0]) * (plot.rect.width - 1)) + columns
         self._put_cursor(plot, at)
 
     def action_no_cursor(self) -> None:
@@ -213,11 +214,7 @@ class Explorer(App[None]):
 
     def _put_cursor(self, plot: Plot, column: int) -> None:
         place = min(max(column, 0), plot.rect.width - 1) / max(1, plot.rect.width - 1)
-        cursor = plot.x.at(place)
-        if self.session.axis in ("step", "tokens") or self.session.view == "spectra":
-            cursor = float(round(cursor))
-        if cursor != self.session.cursor:
-            self.session.cursor = cursor
+        if self.session.put_cursor(plot.x.at(place)):
             self.stage.repaint()
 
     def action_scroll(self, lines: int) -> None:

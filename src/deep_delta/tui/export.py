@@ -72,10 +72,10 @@ def clipboard_text(session: Session) -> str:
         measure = main_measure(session)
         if measure is None:
             return ""
-        x = "last" if session.cursor is None else f"{session.cursor:g}"
+        x = "last" if session.cursor_here is None else f"{session.cursor_here:g}"
         rows: list[Row] = [("variant", session.axis, measure)]
         rows += [
-            (curve.variant.label, x, value_at(curve.line, session.cursor)) for curve in curves_of(session, measure)
+            (curve.variant.label, x, value_at(curve.line, session.cursor_here)) for curve in curves_of(session, measure)
         ]
         return delimited(rows, "\t")
     if session.view == "spectra":
@@ -83,7 +83,7 @@ def clipboard_text(session: Session) -> str:
         spectra = None if trace is None else trace.spectra()
         if spectra is None or not spectra.steps.size:
             return ""
-        return delimited(_table_rows(spectra_table(spectra, index_at(spectra, session.cursor))), "\t")
+        return delimited(_table_rows(spectra_table(spectra, index_at(spectra, session.cursor_here))), "\t")
     return delimited(view_rows(session), "\t")
 
 

@@ -123,7 +123,7 @@ def _side_title(session: Session, measure: str | None) -> str:
         return "no variant matches"
     if measure is None:
         return "variants"
-    return "at the cursor" if session.cursor is not None else "last value"
+    return "at the cursor" if session.cursor_here is not None else "last value"
 
 
 def _draw_variant(
@@ -150,7 +150,7 @@ def _shown_value(variant: Variant, session: Session) -> str:
     measure = main_measure(session)
     if measure is None:
         return ""
-    value = value_at(variant.band(measure, session.axis), session.cursor)
+    value = value_at(variant.band(measure, session.axis), session.cursor_here)
     return "" if np.isnan(value) else number(value, 4) if row_fits(value) else number(value, 3)
 
 

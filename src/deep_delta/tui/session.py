@@ -38,6 +38,8 @@ class Session:
     difference: bool = False
     cursor: float | None = None
     """a place on the x axis that all panels mark"""
+    cursor_axis: Axis = "step"
+    """what the cursor counts"""
     main: dict[str, str] = field(default_factory=dict)
     """of each view, which panel is the large one; the first where there is none of that name"""
     seed: int = 0
@@ -54,6 +56,23 @@ class Session:
     def filter(self) -> str:
         """The one that counts."""
         return self.pattern if self.typed is None else self.typed
+
+    @property
+    def x_axis(self) -> Axis:
+        """Of the view: spectra are over steps."""
+        return "step" if self.view == "spectra" else self.axis
+
+    @property
+    def cursor_here(self) -> float | None:
+        """The cursor, where it counts what the view's x axis does."""
+        return self.cursor if self.cursor_axis == self.x_axis else None
+
+    def put_cursor(self, place: float) -> bool:
+        """Whether that moved it; steps and tokens are whole."""
+        place = float(round(place)) if self.x_axis in ("step", "tokens") else place
+        moved = (place, self.x_axis) != (self.cursor, self.cursor_axis)
+        self.cursor, self.cursor_axis = place, self.x_axis
+        return moved
 
     def listed(self) -> list[Variant]:
         """The variants that the filter leaves."""
@@ -105,7 +124,6 @@ class Session:
     def next_axis(self) -> None:
         axes = self.axes()
         self.axis = axes[(axes.index(self.axis) + 1) % len(axes)] if self.axis in axes else "step"
-        self.cursor = None
 
     def next_smoothing(self) -> None:
         self.smoothing = following(SMOOTHINGS, self.smoothing)

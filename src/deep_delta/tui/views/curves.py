@@ -109,7 +109,7 @@ def _panel(session: Session, measure: Measure, x: Scale, palette: Palette) -> Pa
             y_kind="count" if measure == "tokens_per_second" else "plain",
             note=_note(session, measure) if rect.width >= 50 else "",
             log=session.log and not session.difference,
-            cursor=session.cursor,
+            cursor=session.cursor_here,
             empty="all variants are hidden" if not session.shown() else "nothing of this yet",
             zero=session.difference,
         )
@@ -140,8 +140,8 @@ def _series(session: Session, curve: Curve, width: int, *, few: bool) -> Series:
 def _note(session: Session, measure: Measure) -> str:
     said = (
         []
-        if session.cursor is None
-        else [f"{AXIS_NAMES[session.axis]} {exact(session.cursor, axis_kind(session.axis))}"]
+        if session.cursor_here is None
+        else [f"{AXIS_NAMES[session.axis]} {exact(session.cursor_here, axis_kind(session.axis))}"]
     )
     if session.difference:
         said.append("− baseline")

@@ -104,7 +104,7 @@ def _heat_panel(
             scale=x,
             bounds=bounds,
             x_name="steps",
-            cursor=session.cursor,
+            cursor=session.cursor_here,
             empty="not measured",
         )
         return Plot(draw_heat(canvas, rect, heat, palette), x)
@@ -122,7 +122,7 @@ def _shares_panel(spectra: Spectra, x: Scale, session: Session, palette: Palette
             short=SHORT,
             scale=x,
             x_name="steps",
-            cursor=session.cursor,
+            cursor=session.cursor_here,
             empty="not measured",
         )
         return Plot(draw_stack(canvas, rect, stack, palette), x)
@@ -142,14 +142,14 @@ def _lines_panel(
             Series(color, line, line, is_band=True, is_mean=True, is_chosen=index == 0)
             for index, (color, line) in enumerate(zip(_COLORS, lines, strict=False))
         ]
-        note = _readings(kept, lines, index_at(spectra, session.cursor), rect.width - len(title) - 2)
+        note = _readings(kept, lines, index_at(spectra, session.cursor_here), rect.width - len(title) - 2)
         style = ChartStyle(
             title=title,
             x=x,
             x_name="steps",
             note=note,
             log=session.log and title == "discrepancy",
-            cursor=session.cursor,
+            cursor=session.cursor_here,
             empty="not measured",
             zero=True,
         )
