@@ -5,7 +5,7 @@ from itertools import combinations
 import pytest
 
 from deep_delta.tui.drawing.canvas import Rect
-from deep_delta.tui.drawing.chart import LEAST_WIDTH
+from deep_delta.tui.drawing.marks import LEAST_WIDTH
 from deep_delta.tui.layout import arrange, regions
 
 SIZES = [

@@ -11,13 +11,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 from textual.app import App, ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 
 from deep_delta.errors import StorageError
 from deep_delta.tui.drawing.palette import Palette, ThemeName, palette
 from deep_delta.tui.export import clipboard_text, export_view
 from deep_delta.tui.filters import Memory
 from deep_delta.tui.help import HelpScreen
+from deep_delta.tui.keys import BINDINGS
 from deep_delta.tui.session import VIEWS, Session, status_of, summary
 from deep_delta.tui.views.curves import AXIS_NAMES
 from deep_delta.tui.views.panel import Plot, place_of
@@ -43,38 +44,7 @@ class Explorer(App[None]):
     TITLE = "ddl tui"
     ENABLE_COMMAND_PALETTE = False
     ALLOW_SELECT = False
-    BINDINGS: ClassVar[list[BindingType]] = [
-        *(Binding(str(index), f"view('{name}')", name) for index, name in enumerate(VIEWS, start=1)),
-        Binding("tab", "next_view(1)", "next view", priority=True),
-        Binding("shift+tab", "next_view(-1)", "previous view", priority=True),
-        Binding("j,down", "choose(1)", "next variant"),
-        Binding("k,up", "choose(-1)", "previous variant"),
-        Binding("space", "show_or_hide", "show or hide"),
-        Binding("a", "show_all", "show all"),
-        Binding("n", "next_seed", "next seed"),
-        Binding("m", "panel(1)", "next panel"),
-        Binding("M,shift+m", "panel(-1)", "previous panel"),
-        Binding("right", "cursor(1)", "cursor right"),
-        Binding("left", "cursor(-1)", "cursor left"),
-        Binding("shift+right", "cursor(10)", "cursor right"),
-        Binding("shift+left", "cursor(-10)", "cursor left"),
-        Binding("h,escape", "no_cursor", "no cursor"),
-        Binding("x", "axis", "x axis"),
-        Binding("l", "log", "log y"),
-        Binding("s", "smoothing", "smoothing"),
-        Binding("d", "difference", "difference to the baseline"),
-        Binding("z", "tail", "zoom to the tail"),
-        Binding("pagedown", "scroll(10)", "down"),
-        Binding("pageup", "scroll(-10)", "up"),
-        Binding("home", "scroll(-1000000)", "top"),
-        Binding("end", "scroll(1000000)", "bottom"),
-        Binding("y", "copy", "copy"),
-        Binding("e", "export", "export"),
-        Binding("question_mark", "help", "help"),
-        Binding("q", "quit", "quit"),
-        Binding("ctrl+c", "interrupt", "quit", priority=True),
-        Binding("ctrl+z", "suspend_process", "suspend"),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = BINDINGS
 
     def __init__(self, session: Session, theme: ThemeName, memory: Memory | None = None, *, color: bool = True) -> None:
         """color: False where NO_COLOR asks for none; the theme is then an ANSI theme."""

@@ -14,34 +14,8 @@ from textual.widget import Widget
 
 from deep_delta.tui.drawing.canvas import Canvas, Rect
 from deep_delta.tui.drawing.palette import Palette
+from deep_delta.tui.keys import KEYS, SIGNS
 from deep_delta.tui.views.panel import Spans, draw_lines
-
-KEYS = (
-    ("1 2 3 4, Tab", "curves, spectra, comparison, benchmarks"),
-    ("j k, ↓ ↑", "choose a variant"),
-    ("space", "show or hide it"),
-    ("a", "show all variants again"),
-    ("n", "its next seed (spectra)"),
-    ("/", "filter by glob (ddl-*) or regular expression (cc|ec$); Enter keeps, Esc leaves"),
-    ("m M", "next or previous panel in the large place"),
-    ("← →, h", "move the cursor through all panels; Shift: ten columns; h takes it away"),
-    ("x", "steps, tokens, FLOPs or training time along x"),
-    ("l", "logarithmic or linear y"),
-    ("s", "smoothing off, 0.6, 0.9, 0.97; the raw line stays behind"),
-    ("d", "difference to the baseline"),
-    ("z", "all of it, or the last 50%, 20%, 5%"),
-    ("PgDn PgUp, Home End", "scroll tables"),
-    ("y", "copy values at the cursor, or the table (OSC 52)"),
-    ("e", "export the view as SVG and CSV into the present folder"),
-    ("?", "this help"),
-    ("q", "quit"),
-)
-SIGNS = (
-    ("×", "at the top: a value that is missing or not finite"),
-    ("▾", "at the foot: a value that a logarithmic axis cannot show"),
-    ("⣿ faint", "the raw line, or the spread over seeds or layers"),
-    ("not resolved", "the seeds at hand do not tell two variants apart"),
-)
 
 
 def help_lines(palette: Palette, notices: list[str], width: int) -> list[Spans]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from deep_delta.tui.drawing.canvas import Rect
-from deep_delta.tui.drawing.chart import LEAST_WIDTH
+from deep_delta.tui.drawing.marks import LEAST_WIDTH
 
 _LABELS = 6  # columns of a small chart's y axis
 _SMALL_WIDTH = LEAST_WIDTH + _LABELS

@@ -10,14 +10,10 @@ import numpy as np
 from deep_delta.explore import Line, decimate
 from deep_delta.tui.drawing.braille import Dots, area, stroke
 from deep_delta.tui.drawing.canvas import Canvas, Rect
+from deep_delta.tui.drawing.marks import LEAST_WIDTH, cell_row, draw_marks
 from deep_delta.tui.drawing.numbers import Kind
-from deep_delta.tui.drawing.palette import Palette, mark
+from deep_delta.tui.drawing.palette import Palette
 from deep_delta.tui.drawing.scale import Scale, Ticks, scale_of
-
-LEAST_WIDTH = 24
-"""Columns of a chart's inside: below that, side panes give way."""
-
-_MARK_EVERY = 26  # columns
 
 
 @dataclass(frozen=True)
@@ -123,7 +119,7 @@ def _draw_y_axis(
     canvas: Canvas, plot: Rect, scale: Scale, ticks: Ticks, labels: int, style: ChartStyle, palette: Palette
 ) -> None:
     places = scale.place(np.array(ticks.values))
-    rows = {plot.y + _cell_row(place, plot.height): label for place, label in zip(places, ticks.labels, strict=True)}
+    rows = {plot.y + cell_row(place, plot.height): label for place, label in zip(places, ticks.labels, strict=True)}
     for y in range(plot.y, plot.bottom):
         if y in rows:
             canvas.put(plot.x, y, "┈" * plot.width, palette.grid)
@@ -131,7 +127,7 @@ def _draw_y_axis(
             canvas.put(plot.x - 1, y, "┤" if y in rows else "│", palette.axis)
             canvas.put_right(plot.x - 1, y, rows.get(y, ""), palette.dim)
     if style.zero and not scale.log and scale.low < 0 < scale.high:
-        y = plot.y + _cell_row(float(scale.place(np.zeros(1))[0]), plot.height)
+        y = plot.y + cell_row(float(scale.place(np.zeros(1))[0]), plot.height)
         canvas.put(plot.x, y, "─" * plot.width, palette.axis)
 
 
@@ -181,59 +177,12 @@ def _draw_lines(canvas: Canvas, plot: Rect, series: Sequence[Series], scale: Sca
         for y, x_cell in np.argwhere(dots.bits > 0).tolist():
             canvas.put(plot.x + x_cell, plot.y + y, dots.char(x_cell, y), style(int(dots.owner[y, x_cell])))
     for place, (one, columns) in enumerate(drawn):
-        _draw_marks(canvas, plot, one, columns, scale, place, len(drawn), palette)
+        draw_marks(canvas, plot, one.number, columns, scale, place, len(drawn), palette)
 
 
 def _columns(one: Series, edges: np.ndarray) -> Line:
     columns = decimate(one.line, edges)
     return columns._replace(low=columns.mean, high=columns.mean) if one.is_mean else columns
-
-
-def _draw_marks(
-    canvas: Canvas,
-    plot: Rect,
-    one: Series,
-    columns: Line,
-    scale: Scale,
-    place: int,
-    of: int,
-    palette: Palette,
-) -> None:
-    """The series' mark at some places along its line, at its last point and at lone points; × where a value was not
-    finite; ▾ where one is not above 0 on a logarithmic axis."""
-    style, sign = palette.line(one.number), mark(one.number)
-    mean = scale.place(columns.mean)
-    finite = np.flatnonzero(np.isfinite(mean))
-    if finite.size:
-        wanted = _marked(finite, plot.width, place, of) if plot.width >= LEAST_WIDTH else set()
-        lone = {int(c) for c in finite if _is_lone(columns, int(c))} if finite.size <= plot.width else set()
-        for column in wanted | lone | {int(finite[-1])}:
-            canvas.put(plot.x + column // 2, plot.y + _cell_row(float(mean[column]), plot.height), sign, style)
-    for column in np.flatnonzero(columns.bad).tolist():
-        canvas.put(plot.x + column // 2, plot.y, "×", style)
-    if scale.log:
-        for column in np.flatnonzero(scale.place(columns.low) == -np.inf).tolist():
-            canvas.put(plot.x + column // 2, plot.bottom - 1, "▾", style)
-
-
-def _marked(finite: np.ndarray, width: int, place: int, of: int) -> set[int]:
-    """Columns of dots in which a line is marked: each series at other cells, and never at the last ones."""
-    cells = np.arange(_MARK_EVERY * (place + 1) // (of + 1), width - 3, _MARK_EVERY)
-    nearest = np.unique(finite[np.clip(np.searchsorted(finite, 2 * cells), 0, finite.size - 1)])
-    return {int(column) for column in nearest if column < 2 * (width - 3)}
-
-
-def _is_lone(columns: Line, column: int) -> bool:
-    """Nothing is joined to it, so that no stroke shows it well."""
-    has = np.isfinite(columns.mean)
-    before, after = np.flatnonzero(has[:column]), np.flatnonzero(has[column + 1 :])
-    joins_before = before.size and not columns.gap[column] and not columns.bad[before[-1] + 1 : column].any()
-    if joins_before:
-        return False
-    if not after.size:
-        return True
-    following = column + 1 + int(after[0])
-    return bool(columns.gap[following] or columns.bad[column + 1 : following].any())
 
 
 def _places(columns: Line, scale: Scale) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -244,10 +193,3 @@ def _edges(x: Scale, columns: int) -> np.ndarray:
     """The ends of dot columns, the first and the last centred on the ends of the axis."""
     half = 0.5 / max(1, columns - 1)
     return x.low + (x.high - x.low) * np.linspace(-half, 1 + half, columns + 1)
-
-
-def _cell_row(place: float, height: int) -> int:
-    """The row of cells, from the top, whose dots show a part of the height."""
-    if not np.isfinite(place):
-        return height - 1
-    return round((1 - min(max(place, 0.0), 1.0)) * (4 * height - 1)) // 4

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-import numpy as np
 from rich.style import Style
 
-from deep_delta.explore import Experiment, Line, Trace, Variant
+from deep_delta.explore import Experiment, Variant
 from deep_delta.runs.comparison import Standing
 from deep_delta.tui.drawing.canvas import Canvas, Rect
-from deep_delta.tui.drawing.chart import LEAST_WIDTH, ChartStyle, Series, draw_chart
 from deep_delta.tui.drawing.columns import Cell, Column, Spans, table_lines
-from deep_delta.tui.drawing.numbers import Kind, count, duration, number
+from deep_delta.tui.drawing.marks import LEAST_WIDTH
+from deep_delta.tui.drawing.numbers import count, duration, number
 from deep_delta.tui.drawing.palette import Palette, mark
-from deep_delta.tui.drawing.scale import scale_of
 from deep_delta.tui.session import Session, status_of
+from deep_delta.tui.views.costs import draw_costs
 from deep_delta.tui.views.panel import Plot, draw_lines, say_empty
 from deep_delta.tui.views.results import result_lines
 
@@ -44,11 +43,6 @@ _SEEDS = (
     Column("tokens/s", rank=4),
 )
 _STRIP = 15  # cells
-_COSTS: tuple[tuple[str, Kind, Callable[[Trace], float | None]], ...] = (
-    ("training time", "seconds", lambda trace: trace.seconds or None),
-    ("FLOPs a token", "count", lambda trace: trace.flops_per_token),
-    ("parameters", "count", lambda trace: trace.parameters),
-)
 
 
 def draw_comparison(canvas: Canvas, rect: Rect, session: Session, palette: Palette) -> list[Plot]:
@@ -62,32 +56,8 @@ def draw_comparison(canvas: Canvas, rect: Rect, session: Session, palette: Palet
     )
     rest = rect.inset(left=1, top=len(lines) + 1, right=1)
     if rest.height >= 9 and rest.width >= 2 * LEAST_WIDTH:
-        _draw_costs(canvas, rest, session, palette)
+        draw_costs(canvas, rest, session, palette)
     return []
-
-
-def _draw_costs(canvas: Canvas, rect: Rect, session: Session, palette: Palette) -> None:
-    """Every seed as a point: what it reached against what it cost; x goes on to the next cost."""
-    cost, kind, of = _COSTS[session.cost % len(_COSTS)]
-    points: list[tuple[int, float, float]] = []
-    for variant in session.shown():
-        for trace in variant.traces:
-            x = of(trace)
-            if x is not None and trace.best_loss is not None:
-                points.append((variant.number, float(x), trace.best_loss))
-    if not points:
-        return
-    places = [x for _, x, _ in points]
-    style = ChartStyle(
-        title=f"best validation loss against {cost}",
-        x=scale_of(min(places), max(places), room=0.04),
-        x_kind=kind,
-        x_name=cost if kind == "count" else "",
-        note="x: another cost",
-        log=session.log,
-    )
-    series = [Series(number, Line.of(np.array([x]), np.array([loss]))) for number, x, loss in points]
-    draw_chart(canvas, rect._replace(height=min(rect.height, 22), width=min(rect.width, 110)), series, style, palette)
 
 
 def comparison_lines(session: Session, width: int, palette: Palette) -> list[Spans]:
