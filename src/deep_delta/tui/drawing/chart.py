@@ -10,10 +10,12 @@ import numpy as np
 from deep_delta.explore import Line, decimate
 from deep_delta.tui.drawing.braille import Dots, area, stroke
 from deep_delta.tui.drawing.canvas import Canvas, Rect
-from deep_delta.tui.drawing.marks import LEAST_WIDTH, cell_row, draw_marks
+from deep_delta.tui.drawing.marks import cell_row, draw_marks
 from deep_delta.tui.drawing.numbers import Kind
 from deep_delta.tui.drawing.palette import Palette
 from deep_delta.tui.drawing.scale import Scale, Ticks, scale_of
+
+_LEAST_INSIDE = 12  # columns; a narrower chart goes without labels of y
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ def _label_width(ticks: Ticks | None, width: int) -> int:
     if ticks is None:
         return 0
     widest = max(map(len, ticks.labels))
-    return widest if width - widest - 1 >= min(LEAST_WIDTH, 12) else 0
+    return widest if width - widest - 1 >= _LEAST_INSIDE else 0
 
 
 def _draw_title(

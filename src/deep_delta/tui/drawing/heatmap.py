@@ -40,7 +40,8 @@ def draw_heat(canvas: Canvas, rect: Rect, heat: Heat, palette: Palette) -> Rect:
     """Draw into `rect`: title and colour bar, the map, the x axis. Returns the inside."""
     if rect.is_empty:
         return Rect(rect.x, rect.y, 0, 0)
-    labels = min(max(map(len, heat.rows), default=0), _LABELS) if rect.width >= 36 else 0
+    names = heat.rows if rect.width >= 36 else [name.partition(" ")[0] for name in heat.rows]
+    labels = min(max(map(len, names), default=0), _LABELS) if rect.width >= 20 else 0
     body = rect.inset(left=labels + 1 if labels else 0, top=1, bottom=1 if rect.height > 2 else 0)
     title = f"{heat.title}, layer × step" if rect.width >= len(heat.title) + 40 else heat.title
     canvas.put(rect.x, rect.y, title, palette.title, limit=rect.width)
@@ -57,7 +58,7 @@ def draw_heat(canvas: Canvas, rect: Rect, heat: Heat, palette: Palette) -> Rect:
     places = np.clip((cells - low) / spread, 0, 1) if spread > 0 else np.where(np.isnan(cells), np.nan, 0.5)
     used = body._replace(height=-(-len(places) // halves))
     _draw_cells(canvas, used, places, halves, palette)
-    _draw_labels(canvas, used, heat.rows, len(places), halves, labels, palette)
+    _draw_labels(canvas, used, names, len(places), halves, labels, palette)
     if rect.height > 2:
         draw_x_axis(canvas, used, heat.scale, heat.x_kind, heat.x_name, palette)
     if heat.cursor is not None and heat.scale.low <= heat.cursor <= heat.scale.high:

@@ -10,9 +10,10 @@ from deep_delta.tui.drawing.palette import Palette, mark
 from deep_delta.tui.drawing.scale import Scale
 
 LEAST_WIDTH = 24
-"""Columns of a chart's inside: below that, side panes give way."""
+"""Columns of a chart with its labels: before one has fewer, side panes give way."""
 
 _EVERY = 26  # columns
+_MARKED = 16  # columns of a chart's inside, at least
 
 
 def draw_marks(
@@ -31,7 +32,7 @@ def draw_marks(
     mean = scale.place(columns.mean)
     finite = np.flatnonzero(np.isfinite(mean))
     if finite.size:
-        wanted = _marked(finite, plot.width, place, of) if plot.width >= LEAST_WIDTH else set()
+        wanted = _marked(finite, plot.width, place, of) if plot.width >= _MARKED else set()
         lone = {int(c) for c in finite if _is_lone(columns, int(c))} if finite.size <= plot.width else set()
         for column in wanted | lone | {int(finite[-1])}:
             canvas.put(plot.x + column // 2, plot.y + cell_row(float(mean[column]), plot.height), sign, style)
