@@ -10,6 +10,12 @@ from deep_delta.explore.demonstration import demonstration
 from deep_delta.tui.session import Session
 
 
+@pytest.fixture(autouse=True)
+def colors(monkeypatch):
+    """Whatever the shell that runs the tests asks for."""
+    monkeypatch.delenv("NO_COLOR", raising=False)
+
+
 @pytest.fixture(scope="session")
 def demo_paths(tmp_path_factory) -> list[Path]:
     return demonstration(tmp_path_factory.mktemp("tui"))
