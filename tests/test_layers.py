@@ -29,6 +29,7 @@ LAYERS: dict[str, set[str]] = {
     "training": {"models", "nn", "ops", "data", "generation", "spectral", "runs", "evaluation"},
     "benchmarks": {"ops", "nn", "models", "evaluation", "training", "runs"},
     "explore": {"runs", "spectral", "models", "evaluation", "benchmarks", "training"},  # only what has no torch
+    "tui": {"explore", "runs", "spectral", "benchmarks"},  # records and names; what they hold comes from explore
 }
 LAYERS["cli"] = set(LAYERS) | {"cli"}
 
@@ -45,6 +46,7 @@ FORBIDDEN_OUTSIDE: dict[str, set[str]] = {
     "benchmarks": {"rich"},
     "explore": {"torch", "rich", "tokenizers", "safetensors"},
     "interventions": {"rich"},
+    "tui": {"torch", "pydantic", "tokenizers", "safetensors"},
 }
 
 HEAVY = {"torch", "numpy", "tokenizers", "safetensors", "pyarrow"}

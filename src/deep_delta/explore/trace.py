@@ -254,6 +254,11 @@ class Trace:
         line = curves.line(index, names.index(measure), None if since is None else since / scale)
         return line._replace(x=line.x * scale, start=line.start * scale)
 
+    @property
+    def has_spectra(self) -> bool:
+        """Whether its gates were measured."""
+        return self._snapshots is not None
+
     def spectra(self) -> Spectra | None:
         """What the gates did; None for a model without gates, and before the first evaluation."""
         kept = self._snapshots

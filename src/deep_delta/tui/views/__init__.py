@@ -1,0 +1,1 @@
+"""The four views, each a function that paints into a rectangle."""
