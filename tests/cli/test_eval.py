@@ -99,6 +99,15 @@ def test_what_cannot_be_evaluated_is_one_line(arguments, code, says, ddl, traine
     assert err.count("\n") == 1
 
 
+def test_rules_are_asked_in_both_distributions(ddl, tiny):
+    train = ["train", "--data", "synth:chaining:train=2-4,test=4,atoms=6", "--out", "run", *tiny[:4]]
+    assert ddl(*train, "--train.max-steps", 2)[0] == 0
+    code, out, _ = ddl("eval", "run", "--sequences", 8)
+    assert code == 0
+    assert "ddl-cc: chaining\n" in out
+    assert "ddl-cc: chaining-labels" in out
+
+
 def test_a_model_that_holds_no_sentence_is_one_line(ddl, text, tiny):
     assert ddl("train", "--data", text, "--out", "short", *tiny, "--train.max-steps", 2)[0] == 0
     code, _, err = ddl("eval", "short", "--suite", "reflexive_gender")

@@ -78,16 +78,17 @@ def _note(rows: Sequence[SuiteRow], split: str) -> str:
 
 
 def _show_logic(name: str, rows: Sequence[SuiteRow]) -> None:
-    if not rows:
-        return
-    shown: list[list[Cell]] = [
-        [row.split, _score(row), _interval(row), _share(row.exact), _share(row.majority),
-         *(_share(getattr(row, field)) for _, field in _COUNTS), str(row.count)]
-        for row in rows
-    ]  # fmt: skip
-    columns = ["<length", "right", "95%", "exact", "majority", *(title for title, _ in _COUNTS), "answers"]
-    note = f"{rows[0].phenomenon}\nof the answers, a guess gets {rows[0].chance:.1%} right; exact: whole sequences"
-    show_table(f"{name}: {rows[0].family}", columns, shown, note)
+    """A table for each task."""
+    for task in dict.fromkeys(row.phenomenon for row in rows):
+        mine = [row for row in rows if row.phenomenon == task]
+        shown: list[list[Cell]] = []
+        for row in mine:
+            counts = [_share(getattr(row, field)) for _, field in _COUNTS]
+            score = [_score(row), _interval(row), _share(row.exact), _share(row.majority)]
+            shown.append([row.split, *score, *counts, str(row.count)])
+        columns = ["<length", "right", "95%", "exact", "majority", *(title for title, _ in _COUNTS), "answers"]
+        note = f"{task}\nof the answers, a guess gets {mine[0].chance:.1%} right; exact: whole sequences"
+        show_table(f"{name}: {mine[0].family}", columns, shown, note)
 
 
 def _show_comparisons(found: Sequence[SuiteComparison], rule: str) -> None:

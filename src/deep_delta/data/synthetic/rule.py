@@ -7,6 +7,16 @@ from typing import Protocol
 import numpy as np
 
 
+class Structured(Protocol):
+    """A rule whose sequences have a structure apart from their words. Structures of training are never those of
+    validation and test, where there are enough of them."""
+
+    def skeleton(self, words: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        """Whole numbers, int64 [B, any], that are equal for sequences of `make` that differ in their words only; what
+        stands behind the last of a sequence is −1."""
+        ...
+
+
 class Rule(Protocol):
     """Makes sequences of given lengths from random words. What a length counts is the rule's own (`unit`).
 

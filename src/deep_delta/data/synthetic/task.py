@@ -22,6 +22,9 @@ TaskSplit = Literal["train", "validation", "test"]
 
 _FORMAT = "1"  # change it when the same task, split, seed and number give another example
 _TOKENS_AT_ONCE = 1 << 14
+_HELD_OUT = np.uint64(4)  # one structure in so many is for validation and test
+_TRIES = 64
+_MULTIPLIER = np.array([0x9E3779B97F4A7C15], dtype=np.uint64)
 
 
 @dataclass(frozen=True)
@@ -84,10 +87,28 @@ class Task:
         """
         words_BW = random_words(f"{split}/{seed}", numbers, 1 + self.rule.num_words(lengths.last))
         lengths_B = lengths.first + below(words_BW[:, 0], lengths.last - lengths.first + 1)
-        ids_BT, targets_BT = self.rule.make(words_BW[:, 1:], lengths_B)
+        words_BW = self._of_split(split, seed, numbers, words_BW[:, 1:], lengths_B)
+        ids_BT, targets_BT = self.rule.make(words_BW, lengths_B)
         is_padding_BT = np.arange(ids_BT.shape[1]) >= self.rule.num_tokens(lengths_B)[:, None]
         padding = self.tokenizer.vocab_size - 1
         return np.where(is_padding_BT, padding, ids_BT), np.where(is_padding_BT, IGNORED, targets_BT)
+
+    def _of_split(
+        self, split: TaskSplit, seed: int, numbers: np.ndarray, words: np.ndarray, lengths: np.ndarray
+    ) -> np.ndarray:
+        """The words, drawn again where the structure that comes of them belongs to another split. A rule without
+        structures keeps them; so does a sequence so short that no try of `_TRIES` finds a structure of its split."""
+        skeleton = getattr(self.rule, "skeleton", None)
+        if skeleton is None:
+            return words
+        words, wrong = words.copy(), np.arange(len(words))
+        for attempt in range(1, _TRIES):
+            held_out = _hashed(skeleton(words[wrong], lengths[wrong])) % _HELD_OUT == 0
+            wrong = wrong[held_out == (split == "train")]
+            if not len(wrong):
+                break
+            words[wrong] = random_words(f"{split}/{seed}/again-{attempt}", numbers[wrong], words.shape[1])
+        return words
 
     def samples(self, num_tokens: int) -> Iterator[tuple[str, str]]:
         """Training examples of seed 0 as text, as long as they have at most so many tokens together.
@@ -107,3 +128,13 @@ class Task:
                 " ".join(answer.ljust(width) for answer, width in zip(answers, widths, strict=True)),
             )
             number += 1
+
+
+def _hashed(rows: np.ndarray) -> np.ndarray:
+    """A number for each row of whole numbers, uint64 [B]; −1 at its end changes nothing."""
+    found = np.zeros(len(rows), dtype=np.uint64)
+    for column in range(rows.shape[1]):
+        mixed = (found ^ (rows[:, column].astype(np.uint64) + np.uint64(2))) * _MULTIPLIER
+        mixed ^= mixed >> np.uint64(29)
+        found = np.where(rows[:, column] >= 0, mixed, found)
+    return found ^ (found >> np.uint64(32))

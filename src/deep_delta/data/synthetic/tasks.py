@@ -9,9 +9,13 @@ from typing import NamedTuple
 from deep_delta.data.synthetic.arithmetic import BracketedArithmetic, ModularArithmetic
 from deep_delta.data.synthetic.copying import MOST_SYMBOLS, Copying
 from deep_delta.data.synthetic.groups import WordProblem, cyclic, symmetric
+from deep_delta.data.synthetic.lookup import MultiHop, TransitiveOrder
+from deep_delta.data.synthetic.reasoning import BooleanExpression, Chaining
 from deep_delta.data.synthetic.recall import Recall
+from deep_delta.data.synthetic.rewriting import Overwrite, SkewedRecall
 from deep_delta.data.synthetic.rule import Rule
 from deep_delta.data.synthetic.task import Lengths, Task
+from deep_delta.data.synthetic.tracking import MOST_KINDS, Dyck, Entities
 from deep_delta.errors import ConfigError
 
 SCHEME = "synth"
@@ -45,6 +49,8 @@ class Kind:
         return (self.train_option, "test", *self.counts)
 
 
+_KEYS_AND_VALUES = {"keys": Count(64, 1, _MOST_WORDS), "values": Count(64, 2, _MOST_WORDS)}
+_ATOMS = {"atoms": Count(12, 4, 64)}
 _STATES = "the product of all tokens so far, after each, in the group"
 TASKS: Mapping[str, Kind] = {
     "parity": Kind(
@@ -62,7 +68,48 @@ TASKS: Mapping[str, Kind] = {
     "s5": Kind(f"{_STATES} S5", lambda: WordProblem(symmetric(5)), Lengths(3, 32), Lengths(32, 256)),
     "recall": Kind(
         "the value that stood behind a key, for each of some pairs", Recall, Lengths(16, 16), Lengths(16, 64),
-        counts={"keys": Count(64, 1, _MOST_WORDS), "values": Count(64, 2, _MOST_WORDS)}, train_option="pairs",
+        counts=_KEYS_AND_VALUES, train_option="pairs",
+    ),
+    "recall-skewed": Kind(
+        "the same, the last pairs asked for more often, by a power law", SkewedRecall, Lengths(16, 16), Lengths(16, 64),
+        counts=_KEYS_AND_VALUES, train_option="pairs",
+    ),
+    "overwrite": Kind(
+        "the latest value of each key, after several writes", Overwrite, Lengths(8, 32), Lengths(32, 128),
+        counts={"keys": Count(32, 1, _MOST_WORDS), "values": Count(32, 2, _MOST_WORDS), "rewrites": Count(4, 1, 1024)},
+        train_option="writes",
+    ),
+    "zn": Kind(
+        "the sum of all numbers so far, modulo n", lambda order: WordProblem(cyclic(order)), Lengths(3, 40),
+        Lengths(40, 256), counts={"order": Count(5, 2, 97)},
+    ),
+    "multihop": Kind(
+        "the key that is reached by following pointers", MultiHop, Lengths(4, 12), Lengths(12, 32),
+        counts={"keys": Count(32, 2, _MOST_WORDS), "hops": Count(2, 1, 64)},
+    ),
+    "chaining": Kind(
+        "whether an atom follows from facts and rules, which were drawn freely",
+        lambda atoms: Chaining(atoms, by_labels=False), Lengths(4, 16), Lengths(16, 32), counts=_ATOMS,
+    ),
+    "chaining-labels": Kind(
+        "the same, of rules drawn to agree with what is to follow",
+        lambda atoms: Chaining(atoms, by_labels=True), Lengths(4, 16), Lengths(16, 32), counts=_ATOMS,
+    ),
+    "boolean": Kind(
+        "the value of a bracketed expression of and, or and not", BooleanExpression, Lengths(2, 8), Lengths(8, 32),
+        counts={"depth": Count(5, 1, 16)},
+    ),
+    "order": Kind(
+        "which of two comes first, from neighbours told out of order", TransitiveOrder, Lengths(3, 10), Lengths(10, 24),
+        counts={"elements": Count(24, 2, _MOST_WORDS)},
+    ),
+    "dyck": Kind(
+        "the bracket that may close next, after each of nested brackets", Dyck, Lengths(4, 40), Lengths(40, 256),
+        counts={"kinds": Count(3, 1, MOST_KINDS), "depth": Count(6, 1, 1024)},
+    ),
+    "entities": Kind(
+        "which box each thing is in, after moving and pouring", Entities, Lengths(2, 12), Lengths(12, 48),
+        counts={"things": Count(5, 1, 1024), "boxes": Count(5, 2, 1024)},
     ),
     "copying": Kind(
         "a string, once more after a separator", lambda symbols: Copying(symbols), Lengths(4, 32), Lengths(32, 128),

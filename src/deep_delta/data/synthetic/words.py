@@ -33,3 +33,10 @@ def _mixed(words: np.ndarray) -> np.ndarray:
 def below(words: np.ndarray, bound: int | np.ndarray) -> np.ndarray:
     """Whole numbers in 0 … bound − 1, int64, from words; uneven by less than bound / 2³²."""
     return (((words >> np.uint64(32)) * np.asarray(bound, dtype=np.uint64)) >> np.uint64(32)).astype(np.int64)
+
+
+def strands(words: np.ndarray, start: int, count: int, places: int) -> tuple[np.ndarray, ...]:
+    """`count` words for each of so many places, from words[:, start]: each uint64 [B, places]. A place's words are the
+    same however many places follow it."""
+    block = words[:, start : start + count * places].reshape(len(words), places, count)
+    return tuple(block[..., strand] for strand in range(count))

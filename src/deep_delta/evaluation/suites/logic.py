@@ -18,8 +18,10 @@ from deep_delta.evaluation.accuracy import require_room, score_answers
 from deep_delta.evaluation.statistics import wilson
 from deep_delta.evaluation.suites.examinee import Examinee
 from deep_delta.evaluation.suites.language import ORDERS
+from deep_delta.models.transformer import DdlTransformer
 from deep_delta.runs.suites import SuiteRow
 
+OTHERS = {"chaining": ("chaining-labels",), "chaining-labels": ("chaining",)}
 COUNTED = 2000
 """Training sequences that the n-gram baselines are counted from."""
 
@@ -31,20 +33,33 @@ def has_task(examinee: Examinee) -> bool:
 
 def logic_rows(examinee: Examinee, num_sequences: int) -> list[SuiteRow]:
     """A row for the training lengths of a model's task, and for each of its test lengths."""
-    task = parse_task(examinee.about.data.name)
+    trained = parse_task(examinee.about.data.name)
     model = examinee.load()
-    counted = Counts(task)
+    counted = Counts(trained)
+    rows: list[SuiteRow] = []
+    for task in _asked(trained):
+        rows += _rows(examinee.name, model, task, counted, num_sequences)
+    return rows
+
+
+def _asked(task: Task) -> list[Task]:
+    """The task itself, and where there is another distribution of the same questions, that one too."""
+    name = task.spec.split(":")[1]
+    return [task] + [parse_task(task.spec.replace(f":{name}:", f":{other}:", 1)) for other in OTHERS.get(name, ())]
+
+
+def _rows(name: str, model: DdlTransformer, task: Task, counted: Counts, num_sequences: int) -> list[SuiteRow]:
     rows = []
     for lengths in [task.train, *(Lengths(mark, mark) for mark in task.test.marks())]:
-        require_room(model, task, lengths.last, examinee.name)
+        require_room(model, task, lengths.last, name)
         batches = list(task.batches("test", HELD_OUT_SEED, num_sequences, lengths))
         answers = score_answers(model, batches)
         right = int(answers.right.sum())
         low, high = wilson(right, answers.num_answers)
-        by_counts: dict[str, Any] = {name: counted.score(batches, order) for name, order in ORDERS.items()}
+        by_counts: dict[str, Any] = {count: counted.score(batches, order) for count, order in ORDERS.items()}
         rows.append(
             SuiteRow(
-                model=examinee.name, suite="logic", family=task.spec.split(":")[1], phenomenon=task.spec,
+                model=name, suite="logic", family=task.spec.split(":")[1], phenomenon=task.spec,
                 split=str(lengths), count=answers.num_answers, score=answers.overall, low=low, high=high,
                 exact=answers.exact, chance=task.rule.chance, majority=_majority(batches),
                 **by_counts,
