@@ -84,8 +84,8 @@ def _show_logic(name: str, rows: Sequence[SuiteRow]) -> None:
         shown: list[list[Cell]] = []
         for row in mine:
             counts = [_share(getattr(row, field)) for _, field in _COUNTS]
-            score = [_score(row), _interval(row), _share(row.exact), _share(row.majority)]
-            shown.append([row.split, *score, *counts, str(row.count)])
+            exact, majority = _share(row.exact), _share(row.majority)
+            shown.append([row.split, _score(row), _interval(row), exact, majority, *counts, str(row.count)])
         columns = ["<length", "right", "95%", "exact", "majority", *(title for title, _ in _COUNTS), "answers"]
         note = f"{task}\nof the answers, a guess gets {mine[0].chance:.1%} right; exact: whole sequences"
         show_table(f"{name}: {mine[0].family}", columns, shown, note)
