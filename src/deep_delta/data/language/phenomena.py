@@ -15,9 +15,9 @@ from deep_delta.data.language.templates import (
     determiner,
     filler,
     inversion,
-    negative_polarity,
     participle,
     past,
+    polarity,
     reflexive_gender,
     reflexive_number,
     subject_verb,
@@ -165,17 +165,17 @@ PHENOMENA: Mapping[str, Phenomenon] = {
             tense("the {noun} often {past} near the {place} _ .", "the {noun} will often {base} near the {place} _ ."),
         ),
     ),
-    "negative_polarity": Phenomenon(
+    "polarity": Phenomenon(
         "licensing",
         "no dog has ever slept, some dog has already slept",
         (
-            negative_polarity("_ {noun} has ? {done} ."),
-            negative_polarity("_ {adj} {noun} has ? {done} ."),
-            negative_polarity("_ {noun} {near} the {other} has ? {done} ."),
+            polarity("_ {noun} has ? {done} ."),
+            polarity("_ {adj} {noun} has ? {done} ."),
+            polarity("_ {noun} {near} the {other} has ? {done} ."),
         ),
         (
-            negative_polarity("_ {noun} that {action} the {other} has ? {done} ."),
-            negative_polarity("_ {noun} from the {place} has ? {done} ."),
+            polarity("_ {noun} that {action} the {other} has ? {done} ."),
+            polarity("_ {noun} from the {place} has ? {done} ."),
         ),
     ),
     "there": Phenomenon(

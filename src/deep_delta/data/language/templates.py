@@ -176,7 +176,7 @@ def transitivity(with_object: str, without: str) -> Template:
     return make
 
 
-def negative_polarity(frame: str) -> Template:
+def polarity(frame: str) -> Template:
     def make(draw: Draw) -> Group:
         noun, verb = draw.animate(), draw.verb()
         words = {"noun": noun.one, "done": verb.participle, "action": draw.action().past, "other": draw.other().one}
