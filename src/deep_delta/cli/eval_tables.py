@@ -96,11 +96,11 @@ def _show_comparisons(found: Sequence[SuiteComparison], rule: str) -> None:
         return
     rows: list[list[Cell]] = []
     for one in found:
-        better = one.models[0] if one.difference > 0 else one.models[1]
-        verdict = Text(f"{better} is better", "green") if one.resolved else Text("not resolved", "dim")
+        verdict = Text("resolved", "green") if one.resolved else Text("not resolved", "dim")
         family = "all together" if one.family == "all" else one.family
-        rows.append([family, *one.models, f"{100 * one.difference:+.1f}", f"{one.adjusted:.3f}", verdict])
-    show_table("On the same questions", ["<family", "<model", "<other", "points", "p", "<verdict"], rows, rule)
+        who = f"{one.models[0]} − {one.models[1]}"
+        rows.append([family, who, f"{100 * one.difference:+.1f}", f"{one.adjusted:.3f}", verdict])
+    show_table("On the same questions", ["<family", "<models", "points", "p", "<verdict"], rows, rule)
 
 
 def _score(row: SuiteRow) -> Text:

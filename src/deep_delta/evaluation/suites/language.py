@@ -120,7 +120,7 @@ def language_rows(
         if text not in known:
             known[text] = Baselines.of(examinee, questions)
         rows += _rows(examinee.name, questions, answers[examinee.name], known[text])
-    return rows, compare_answers(questions.items, answers)
+    return rows, compare_answers(questions.items, answers, _compared(examinees))
 
 
 def _rows(name: str, questions: Questions, answers: np.ndarray, baselines: Baselines) -> list[SuiteRow]:
@@ -210,13 +210,22 @@ def critical_words(item: Item) -> tuple[str, str]:
     return good[place], bad[place]
 
 
-def compare_answers(items: Sequence[Item], answers: Mapping[str, np.ndarray]) -> list[SuiteComparison]:
-    """Every two models, by family and over all, with templates as clusters and Holm's correction."""
+def _compared(examinees: Sequence[Examinee]) -> list[tuple[str, str]]:
+    """Which two models are compared: different variants of the same seed; every two where there are none such."""
+    pairs = list(combinations((examinee.about for examinee in examinees), 2))
+    alike = [(one, other) for one, other in pairs if one.variant != other.variant and one.seed == other.seed]
+    return [(one.name, other.name) for one, other in alike or pairs]
+
+
+def compare_answers(
+    items: Sequence[Item], answers: Mapping[str, np.ndarray], pairs: Sequence[tuple[str, str]]
+) -> list[SuiteComparison]:
+    """These pairs of models, by family and over all, with templates as clusters and Holm's correction."""
     families = np.array([PHENOMENA[item.phenomenon].family for item in items])
     templates = {key: number for number, key in enumerate(dict.fromkeys(map(_template, items)))}
     clusters = np.array([templates[_template(item)] for item in items])
     found = []
-    for one, other in combinations(answers, 2):
+    for one, other in pairs:
         for family in [*dict.fromkeys(families.tolist()), "all"]:
             chosen = families == family if family != "all" else np.ones(len(items), bool)
             p, differing = clustered_mcnemar(answers[one][chosen], answers[other][chosen], clusters[chosen])
