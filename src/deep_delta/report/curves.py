@@ -1,0 +1,138 @@
+"""Curves over training: the mean over seeds in the band of all of them, broken where something is missing."""
+
+# N rows of a chart's data
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from deep_delta.explore import MEASURES, Axis, Experiment, Line, Measure
+from deep_delta.explore.line import segments
+from deep_delta.explore.trace import TITLES
+from deep_delta.report.chart import HEIGHT, HIDDEN, NOT_HIDDEN, WIDTH, ZOOM, Chart, Column, by_variant, hover, rounded
+from deep_delta.report.html import visible
+from deep_delta.report.style import Style
+
+AXES: Mapping[Axis, tuple[str, str]] = {
+    "step": ("training step", "~s"),
+    "tokens": ("training tokens", "~s"),
+    "flops": ("FLOPs of training", "~e"),
+    "seconds": ("seconds of training", "~s"),
+}
+_FEW = 60
+"""Up to so many points a curve, each is drawn."""
+_LOGARITHMIC = 60.0
+"""From this ratio of greatest to least on, the y axis is logarithmic."""
+_ORDER: tuple[Measure, ...] = ("validation", "loss", *(one for one in MEASURES if one not in ("validation", "loss")))
+
+
+def curve_charts(experiment: Experiment, looks: Mapping[str, Style], points: int) -> Iterator[Chart]:
+    """One chart for each measure that a run has, over steps; points: at most so many of each curve."""
+    for measure in _ORDER:
+        if any(measure in trace.measures() for variant in experiment.variants for trace in variant.traces):
+            chart = curve_chart(experiment, looks, measure, "step", points)
+            if chart is not None:
+                yield chart
+
+
+def curve_chart(
+    experiment: Experiment, looks: Mapping[str, Style], measure: Measure, axis: Axis, points: int
+) -> Chart | None:
+    """One measure of all variants along one axis; None where there is nothing of it."""
+    bands = {variant.slug: variant.band(measure, axis, points) for variant in experiment.variants}
+    columns = _columns(bands)
+    if not columns["v"]:
+        return None
+    title, form = AXES[axis]
+    x = {
+        "field": "x", "type": "quantitative", "title": title, "axis": {"format": form},
+        "scale": {"zero": False, "nice": False},
+    }  # fmt: skip
+    scale: dict[str, object] = {"zero": False}
+    if _is_logarithmic(bands):
+        scale["type"] = "log"
+    y = {"type": "quantitative", "title": TITLES[measure], "scale": scale}
+    detail = {"detail": {"field": "s", "type": "nominal"}}
+    tooltip = [
+        {"field": "v", "title": "variant"},
+        {"field": "x", "type": "quantitative", "title": title, "format": ",.6~g"},
+        {"field": "m", "type": "quantitative", "title": "mean", "format": ".5~g"},
+        {"field": "l", "type": "quantitative", "title": "least", "format": ".5~g"},
+        {"field": "h", "type": "quantitative", "title": "greatest", "format": ".5~g"},
+    ]
+    drawn = "isValid(datum.m)"
+    layers = [
+        {
+            "transform": [{"filter": drawn}],
+            "mark": {"type": "area", "opacity": 0.2, "strokeWidth": 0},
+            "encoding": {"x": x, "y": {**y, "field": "l"}, "y2": {"field": "h"}, **detail, **by_variant(looks)},
+        },
+        {
+            "params": [ZOOM],
+            "transform": [{"filter": drawn}],
+            "mark": {"type": "line", "clip": True},
+            "encoding": {"x": x, "y": {**y, "field": "m"}, **detail, **by_variant(looks, "strokeDash")},
+        },
+        {
+            "transform": [{"filter": f"{drawn} && datum.p"}],
+            "mark": {"type": "point", "clip": True},
+            "encoding": {"x": x, "y": {**y, "field": "m"}, **by_variant(looks, "shape")},
+        },
+        {
+            "transform": [{"filter": "datum.b"}],
+            "mark": {"type": "point", "shape": "cross", "angle": 45, "size": 70, "clip": True},
+            "encoding": {"x": x, "y": {"value": 6}, **by_variant(looks)},
+        },
+        {
+            "transform": [{"filter": drawn}],
+            **hover(on_top={"x": x, "y": {**y, "field": "m"}, **by_variant(looks, "shape")}, tooltip=tooltip),
+        },
+    ]
+    if not any(columns["b"]):
+        del layers[3]
+    spec = {"width": WIDTH, "height": HEIGHT, "params": [HIDDEN], "transform": [NOT_HIDDEN], "layer": layers}
+    against = "" if axis == "step" else f" against {title}"
+    name = re.sub("[^a-z]+", "-", f"{measure}{against.replace('FLOPs', 'flops')}").strip("-")
+    heading = TITLES[measure][0].upper() + TITLES[measure][1:] + against
+    return Chart(name, heading, _note(experiment, bands), spec, columns, zoomable=True)
+
+
+def _columns(bands: Mapping[str, Line]) -> dict[str, Column]:
+    """v variant, s stretch that one stroke may join, x, m mean, l least, h greatest, b not finite, p drawn as a point."""
+    found: dict[str, list[float | int | str | bool | None]] = {name: [] for name in "vsxmlhbp"}
+    for slug, line in bands.items():
+        stretch = np.zeros(line.size, int)
+        alone = np.zeros(line.size, bool)
+        for number, part in enumerate(segments(line)):
+            stretch[part] = number
+            alone[part] = part.stop - part.start == 1
+        found["v"] += [visible(slug)] * line.size
+        found["s"] += stretch.tolist()
+        found["x"] += rounded(line.x, 7)
+        found["m"] += rounded(line.mean)
+        found["l"] += rounded(line.low)
+        found["h"] += rounded(line.high)
+        found["b"] += [int(bad) for bad in line.bad]
+        found["p"] += [int(one or line.size <= _FEW) for one in alone]
+    return dict(found)
+
+
+def _is_logarithmic(bands: Mapping[str, Line]) -> bool:
+    values = np.concatenate([np.concatenate((line.low, line.high)) for line in bands.values()])
+    values = values[np.isfinite(values)]
+    return len(values) > 0 and values.min() > 0 and values.max() / values.min() > _LOGARITHMIC
+
+
+def _note(experiment: Experiment, bands: Mapping[str, Line]) -> str:
+    seeds = max((len(variant.traces) for variant in experiment.variants), default=0)
+    words = []
+    if seeds > 1:
+        words.append(f"line: mean over up to {seeds} seeds; band: from the least to the greatest")
+    elif any((line.start < line.x).any() for line in bands.values()):
+        words.append("line: mean of neighbouring steps; band: from the least to the greatest of them")
+    if any(line.bad.any() for line in bands.values()):
+        words.append("× at the top: a value that is not finite")
+    return "; ".join(words)

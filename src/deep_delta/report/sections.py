@@ -1,0 +1,158 @@
+"""The parts of a page below its head, each of what there is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from deep_delta.explore import Experiment, Exploration, Table
+from deep_delta.explore.tables import (
+    benchmark_table,
+    cost_table,
+    directions_table,
+    gates_table,
+    interventions_table,
+    ranking_table,
+    ranks_table,
+    seeds_table,
+    spectra_table,
+)
+from deep_delta.report.chart import Chart
+from deep_delta.report.costs import cost_charts, ranking_chart
+from deep_delta.report.curves import curve_charts
+from deep_delta.report.formulas import explanation
+from deep_delta.report.gates import gate_charts, pooled
+from deep_delta.report.html import Content, Html, tag
+from deep_delta.report.style import Style
+from deep_delta.report.tables import table
+
+Drawn = Callable[[Chart], Html]
+"""How a chart becomes a figure of the page."""
+
+
+class Sample(NamedTuple):
+    """What a model wrote; or why it wrote nothing."""
+
+    label: str
+    prompt: str
+    text: str
+    problem: str | None = None
+
+
+class Charts(NamedTuple):
+    """All charts of one experiment."""
+
+    ranking: Chart | None
+    curves: Sequence[Chart]
+    costs: Sequence[Chart]
+    gates: Sequence[Chart]
+
+    def __iter__(self) -> Iterator[Chart]:  # type: ignore[override]
+        if self.ranking is not None:
+            yield self.ranking
+        yield from (*self.curves, *self.costs, *self.gates)
+
+
+def charts_of(experiment: Experiment, looks: Mapping[str, Style], points: int) -> Charts:
+    """points: at most so many of each curve."""
+    own = {variant.slug: looks[variant.slug] for variant in experiment.variants}
+    return Charts(
+        ranking_chart(experiment, own),
+        list(curve_charts(experiment, own, points)),
+        list(cost_charts(experiment, own, points)),
+        list(gate_charts(experiment, own)),
+    )
+
+
+def experiment_sections(
+    experiment: Experiment, charts: Charts, looks: Mapping[str, Style], drawn: Drawn, heading: str | None
+) -> Iterator[Html]:
+    """heading: the experiment's name, where a page has several."""
+    if heading is not None:
+        yield tag("h2", heading)
+    inner = "h2" if heading is None else "h3"
+    yield legend([variant.slug for variant in experiment.variants], looks)
+    yield tag("section", tag(inner, "Ranking"), _grid([charts.ranking] if charts.ranking else [], drawn),
+              table(_without_empty(ranking_table(experiment)), ""))  # fmt: skip
+    yield tag("section", tag(inner, "Training"), _grid(charts.curves, drawn), _seeds(experiment))
+    yield tag("section", tag(inner, "Cost"), _grid(charts.costs, drawn), table(cost_table(experiment), ""))
+    if charts.gates:
+        spectra = [
+            table(spectra_table(found[0]), f"{variant.slug}, {found[1]}")
+            for variant in experiment.variants
+            if (found := pooled(variant)) is not None
+        ]
+        yield tag("section", tag(inner, "Gates"), explanation(), _grid(charts.gates, drawn),
+                  tag("details", tag("summary", "All spectral measures at the last evaluation"), spectra))  # fmt: skip
+
+
+def legend(slugs: Sequence[str], looks: Mapping[str, Style]) -> Html:
+    """The variants with their marks; with scripts on, each can be switched off in all charts."""
+    boxes = [
+        tag(
+            "label",
+            tag("input", type="checkbox", checked=True, value=slug, data_variant=True, autocomplete="off"),
+            _mark(looks[slug]),
+            slug,
+        )
+        for slug in slugs
+    ]
+    return tag("div", tag("b", "Variants"), boxes, class_="legend")
+
+
+_PATHS = {
+    "circle": "M4 0A4 4 0 1 1-4 0 4 4 0 1 1 4 0z", "square": "M-4-4h8v8h-8z", "triangle-up": "M0-5L5 4h-10z",
+    "diamond": "M0-5L4.5 0 0 5-4.5 0z", "cross": "M-1.5-5h3v3.5h3.5v3h-3.5v3.5h-3v-3.5h-3.5v-3h3.5z",
+    "triangle-down": "M0 5L5-4h-10z", "triangle-right": "M5 0L-4 5v-10z", "triangle-left": "M-5 0L4 5v-10z",
+}  # fmt: skip
+
+
+def _mark(style: Style) -> Html:
+    dash = " ".join(map(str, style.dash)) if style.dash[1] else None
+    return tag(
+        "svg",
+        tag("path", d="M-13 0H13", stroke=style.colour, stroke_width="2", stroke_dasharray=dash),
+        tag("path", d=_PATHS[style.shape], fill=style.colour),
+        viewBox="-13 -6 26 12", width="26", height="12", aria_hidden="true",
+    )  # fmt: skip
+
+
+def _grid(charts: Sequence[Chart], drawn: Drawn) -> Html | None:
+    return tag("div", [drawn(chart) for chart in charts], class_="charts") if charts else None
+
+
+def _seeds(experiment: Experiment) -> Html:
+    return tag("details", tag("summary", "Every variant and seed: how it stands"), table(seeds_table(experiment), ""))
+
+
+def _without_empty(shown: Table) -> Table:
+    """Without the columns in which no row has anything."""
+    kept = [place for place in range(len(shown.columns)) if any(row[place] not in (None, "") for row in shown.rows)]
+    return shown._replace(
+        columns=tuple(shown.columns[place] for place in kept),
+        rows=[tuple(row[place] for place in kept) for row in shown.rows],
+    )
+
+
+def samples_section(samples: Sequence[Sample]) -> Html | None:
+    if not samples:
+        return None
+    shown: list[Content] = []
+    for sample in samples:
+        written = tag("pre", tag("b", sample.prompt) if sample.prompt else None, sample.text)
+        problem = tag("p", sample.problem, class_="note bad")
+        shown.append(tag("div", tag("h3", sample.label), problem if sample.problem is not None else written))
+    note = tag("p", "Drawn at temperature 0.7 from the latest checkpoint of one seed; a look, not a measurement.",
+               class_="note")  # fmt: skip
+    return tag("section", tag("h2", "Samples"), note, tag("div", shown, class_="samples"))
+
+
+def result_sections(exploration: Exploration) -> Iterator[Html]:
+    """Benchmarks and inspections that lie beside the runs or were named."""
+    for saved in exploration.inspections:
+        tables = [of(saved.record) for of in (interventions_table, gates_table, ranks_table, directions_table)]
+        shown = [table(_without_empty(each)) for each in tables if each.rows]
+        yield tag("section", tag("h2", f"Inspection {saved.path.name}"), shown)
+    for saved in exploration.benchmarks:
+        shown = [table(_without_empty(benchmark_table(saved.record)), "")]
+        yield tag("section", tag("h2", f"Benchmark {saved.path.name}"), shown)
