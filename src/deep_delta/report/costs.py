@@ -42,7 +42,7 @@ def ranking_chart(experiment: Experiment, looks: Mapping[str, Style]) -> Chart |
          "axis": {"grid": True, "labelLimit": 160}}  # fmt: skip
     x = {"field": "m", "type": "quantitative", "title": _BEST, "scale": {"zero": False, "padding": 12}}
     spec = {
-        "width": WIDTH, "height": max(80, 30 * len(order)), "params": [HIDDEN], "transform": [NOT_HIDDEN],
+        "width": WIDTH, "height": max(min(HEIGHT, 60 * len(order)), 26 * len(order)), "params": [HIDDEN], "transform": [NOT_HIDDEN],
         "layer": [
             {"mark": {"type": "tick", "thickness": 2, "size": 18},
              "encoding": {"y": y, "x": {**x, "aggregate": "mean"}, **by_variant(looks)}},

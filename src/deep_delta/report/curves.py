@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from deep_delta.explore import MEASURES, Axis, Experiment, Line, Measure
+from deep_delta.explore import MEASURES, Axis, Experiment, Line, Measure, Variant, decimate
 from deep_delta.explore.line import segments
 from deep_delta.explore.trace import TITLES
 from deep_delta.report.chart import HEIGHT, HIDDEN, NOT_HIDDEN, WIDTH, ZOOM, Chart, Column, by_variant, hover, rounded
@@ -22,8 +22,11 @@ AXES: Mapping[Axis, tuple[str, str]] = {
     "flops": ("FLOPs of training", "~e"),
     "seconds": ("seconds of training", "~s"),
 }
-_FEW = 60
+_FEW = 25
 """Up to so many points a curve, each is drawn."""
+_NOISY: tuple[Measure, ...] = ("grad_norm", "tokens_per_second")
+_NOISY_POINTS = 80
+"""Means of so many stretches read better than every step of these."""
 _LOGARITHMIC = 60.0
 """From this ratio of greatest to least on, the y axis is logarithmic."""
 _ORDER: tuple[Measure, ...] = ("validation", "loss", *(one for one in MEASURES if one not in ("validation", "loss")))
@@ -42,7 +45,8 @@ def curve_chart(
     experiment: Experiment, looks: Mapping[str, Style], measure: Measure, axis: Axis, points: int
 ) -> Chart | None:
     """One measure of all variants along one axis; None where there is nothing of it."""
-    bands = {variant.slug: variant.band(measure, axis, points) for variant in experiment.variants}
+    points = min(points, _NOISY_POINTS) if measure in _NOISY else points
+    bands = {variant.slug: _band(variant, measure, axis, points) for variant in experiment.variants}
     columns = _columns(bands)
     if not columns["v"]:
         return None
@@ -98,6 +102,16 @@ def curve_chart(
     name = re.sub("[^a-z]+", "-", f"{measure}{against.replace('FLOPs', 'flops')}").strip("-")
     heading = TITLES[measure][0].upper() + TITLES[measure][1:] + against
     return Chart(name, heading, _note(experiment, bands), spec, columns, zoomable=True)
+
+
+def _band(variant: Variant, measure: Measure, axis: Axis, points: int) -> Line:
+    """As `Variant.band`, with at most so many points also where there is one seed."""
+    line = variant.band(measure, axis, points)
+    if line.size <= points:
+        return line
+    line = decimate(line, np.linspace(line.x[0], line.x[-1], points + 1))
+    kept = np.isfinite(line.mean) | line.bad
+    return Line(*(column[kept] for column in line))
 
 
 def _columns(bands: Mapping[str, Line]) -> dict[str, Column]:

@@ -10,6 +10,7 @@ from typing import Any
 from deep_delta.errors import ConfigError
 from deep_delta.report.chart import Chart
 
+_PLACED = re.compile(r' (?:d|transform|x[12]?|y[12]?|width|height)="[^"]*"')
 _LONG = re.compile(r"-?\d*\.\d{2,}")
 _RECTANGLE = re.compile(r'<path d="M([-\d.]+),([-\d.]+)h([\d.]+)v([\d.]+)h-[\d.]+Z" fill="([^"<>]+)"/>')
 _RUN = re.compile(rf"(?:{_RECTANGLE.pattern}){{3,}}")
@@ -62,8 +63,12 @@ def compact(text: str, prefix: str) -> str:
     """
     text = _HIDDEN.sub("", _EMPTY.sub("", text))
     text = _RUN.sub(lambda run: _merge(run.group()), text)
-    text = _LONG.sub(lambda number: f"{float(number.group()):.1f}".removesuffix(".0"), text)
+    text = _PLACED.sub(lambda places: _LONG.sub(_tenths, places.group()), text).replace(' stroke-dasharray="1,0"', "")
     return re.sub(r'(id="|url\(#)(clip\d+)', rf"\g<1>{prefix}\g<2>", text)
+
+
+def _tenths(number: re.Match[str]) -> str:
+    return f"{float(number.group()):.1f}".removesuffix(".0")
 
 
 def _merge(rectangles: str) -> str:
@@ -71,4 +76,4 @@ def _merge(rectangles: str) -> str:
     paths: dict[str, list[str]] = {}
     for x, y, width, height, fill in _RECTANGLE.findall(rectangles):
         paths.setdefault(fill, []).append(f"M{x},{y}h{width}v{height}h-{width}z")
-    return "".join(f'<path fill="{fill}" d="{"".join(parts)}"/>' for fill, parts in paths.items())
+    return "".join(f'<path shape-rendering="crispEdges" fill="{fill}" d="{"".join(parts)}"/>' for fill, parts in paths.items())

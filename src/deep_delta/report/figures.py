@@ -32,7 +32,7 @@ def write_figures(exploration: Exploration, folder: Path) -> list[str]:
     looks = styles(variant.slug for variant in exploration.variants)
     names: list[str] = []
     for experiment in exploration.experiments:
-        for chart in charts_of(experiment, looks, _POINTS):
+        for chart in charts_of(experiment, looks, _POINTS).all():
             prefix = f"{experiment.name}-" if len(exploration.experiments) > 1 else ""
             name = _unused(re.sub("[^A-Za-z0-9]+", "-", f"{prefix}{chart.name}").strip("-")[:100], names)
             atomic_write(folder / f"{name}.svg", figure_svg(chart))

@@ -42,16 +42,21 @@ def pooled(variant: Variant) -> tuple[Spectra, str] | None:
     return first._replace(values=values, shares=shares), f"mean over {len(same)} seeds"
 
 
-def gate_charts(experiment: Experiment, looks: Mapping[str, Style]) -> Iterator[Chart]:
-    """Profiles by depth of all variants, then for each a heat map of β and its regimes; none without gates."""
-    spectra = {variant.slug: found for variant in experiment.variants if (found := pooled(variant)) is not None}
+def profile_charts(experiment: Experiment, looks: Mapping[str, Style]) -> Iterator[Chart]:
+    """All variants by depth, at their last evaluation; none without gates."""
+    spectra = {variant.slug: found[0] for variant in experiment.variants if (found := pooled(variant)) is not None}
     for field, (axis, title) in _PROFILES.items():
-        chart = _profile({slug: one for slug, (one, _) in spectra.items()}, looks, field, axis, title)
+        chart = _profile(spectra, looks, field, axis, title)
         if chart is not None:
             yield chart
-    for slug, (one, which) in spectra.items():
-        yield _heat_map(slug, one, which)
-        yield _regimes(slug, one, which)
+
+
+def gate_charts(experiment: Experiment) -> Iterator[Chart]:
+    """For each variant with gates a heat map of β and the regimes of its layers."""
+    for variant in experiment.variants:
+        if (found := pooled(variant)) is not None:
+            yield _heat_map(variant.slug, *found)
+            yield _regimes(variant.slug, *found)
 
 
 def _profile(
@@ -116,7 +121,7 @@ def _heat_map(slug: str, spectra: Spectra, which: str) -> Chart:
                   "scale": {"padding": 0}},
             "color": {"field": "m", "type": "quantitative", "title": "β",
                       "scale": {"domain": [0, 2], "scheme": "viridis"},
-                      "legend": {"values": [0, 0.5, 1, 1.5, 2], "gradientLength": max(80, min(160, 18 * num_layers))}},
+                      "legend": {"format": ".1f", "values": [0, 0.5, 1, 1.5, 2], "gradientLength": max(80, min(160, 18 * num_layers))}},
             "tooltip": [
                 {"field": "x", "title": "step"},
                 {"field": "g", "title": "sublayer"},

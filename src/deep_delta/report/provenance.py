@@ -65,20 +65,13 @@ def configuration(exploration: Exploration) -> Html:
     changed = {row[0] for row in differing.rows}
     first = next(iter(known.values()))
     common = [(name, value) for name, value in first.items() if name not in changed]
-    listed = tag(
-        "div",
-        tag(
-            "table",
-            [tag("tr", tag("td", name), tag("td", tag("code", _plain(value)))) for name, value in common],
-        ),
-        class_="scroll",
-    )
+    pairs = [tag("div", tag("dt", name), tag("dd", tag("code", _plain(value)))) for name, value in common]
     return tag(
         "details",
         tag("summary", "Configuration"),
         table(differing) if differing.rows else tag("p", "all variants have the same configuration", class_="note"),
         tag("h3", "The same in all"),
-        listed,
+        tag("dl", pairs, class_="settings"),
     )
 
 

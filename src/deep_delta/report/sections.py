@@ -21,7 +21,7 @@ from deep_delta.report.chart import Chart
 from deep_delta.report.costs import cost_charts, ranking_chart
 from deep_delta.report.curves import curve_charts
 from deep_delta.report.formulas import explanation
-from deep_delta.report.gates import gate_charts, pooled
+from deep_delta.report.gates import gate_charts, pooled, profile_charts
 from deep_delta.report.html import Content, Html, tag
 from deep_delta.report.style import Style
 from deep_delta.report.tables import table
@@ -45,12 +45,12 @@ class Charts(NamedTuple):
     ranking: Chart | None
     curves: Sequence[Chart]
     costs: Sequence[Chart]
+    profiles: Sequence[Chart]
     gates: Sequence[Chart]
 
-    def __iter__(self) -> Iterator[Chart]:  # type: ignore[override]
-        if self.ranking is not None:
-            yield self.ranking
-        yield from (*self.curves, *self.costs, *self.gates)
+    def all(self) -> list[Chart]:
+        ranking = [] if self.ranking is None else [self.ranking]
+        return [*ranking, *self.curves, *self.costs, *self.profiles, *self.gates]
 
 
 def charts_of(experiment: Experiment, looks: Mapping[str, Style], points: int) -> Charts:
@@ -60,7 +60,8 @@ def charts_of(experiment: Experiment, looks: Mapping[str, Style], points: int) -
         ranking_chart(experiment, own),
         list(curve_charts(experiment, own, points)),
         list(cost_charts(experiment, own, points)),
-        list(gate_charts(experiment, own)),
+        list(profile_charts(experiment, own)),
+        list(gate_charts(experiment)),
     )
 
 
@@ -72,9 +73,12 @@ def experiment_sections(
         yield tag("h2", heading)
     inner = "h2" if heading is None else "h3"
     yield legend([variant.slug for variant in experiment.variants], looks)
-    yield tag("section", tag(inner, "Ranking"), _grid([charts.ranking] if charts.ranking else [], drawn),
+    first, rest = ([charts.ranking], charts.curves) if charts.ranking else ([], charts.curves)
+    if first and len(rest) > 1:
+        first, rest = [*first, rest[0]], rest[1:]
+    yield tag("section", tag(inner, "Ranking"), _grid(first, drawn),
               table(_without_empty(ranking_table(experiment)), ""))  # fmt: skip
-    yield tag("section", tag(inner, "Training"), _grid(charts.curves, drawn), _seeds(experiment))
+    yield tag("section", tag(inner, "Training"), _grid(rest, drawn), _seeds(experiment))
     yield tag("section", tag(inner, "Cost"), _grid(charts.costs, drawn), table(cost_table(experiment), ""))
     if charts.gates:
         spectra = [
@@ -82,7 +86,7 @@ def experiment_sections(
             for variant in experiment.variants
             if (found := pooled(variant)) is not None
         ]
-        yield tag("section", tag(inner, "Gates"), explanation(), _grid(charts.gates, drawn),
+        yield tag("section", tag(inner, "Gates"), explanation(), _grid(charts.profiles, drawn), _grid(charts.gates, drawn),
                   tag("details", tag("summary", "All spectral measures at the last evaluation"), spectra))  # fmt: skip
 
 
@@ -140,7 +144,7 @@ def samples_section(samples: Sequence[Sample]) -> Html | None:
     shown: list[Content] = []
     for sample in samples:
         written = tag("pre", tag("b", sample.prompt) if sample.prompt else None, sample.text)
-        problem = tag("p", sample.problem, class_="note bad")
+        problem = tag("p", sample.problem, class_="note")
         shown.append(tag("div", tag("h3", sample.label), problem if sample.problem is not None else written))
     note = tag("p", "Drawn at temperature 0.7 from the latest checkpoint of one seed; a look, not a measurement.",
                class_="note")  # fmt: skip

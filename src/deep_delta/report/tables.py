@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from deep_delta.explore import Table
 from deep_delta.report.html import Content, Html, tag
@@ -19,11 +20,11 @@ def table(shown: Table, caption: str | None = None) -> Html:
     if not shown.rows:
         return tag("div", tag("h3", title), note or tag("p", "nothing to show", class_="note"))
     numeric = [_is_numeric([row[place] for row in shown.rows]) for place in range(len(shown.columns))]
+    words = list(zip(*(_column(row_values) for row_values in zip(*shown.rows, strict=True)), strict=True))
     kinds = ["number" if each else None for each in numeric]
     head = [tag("th", name, class_=kind, scope="col") for name, kind in zip(shown.columns, kinds, strict=True)]
     body = [
-        tag("tr", [tag("td", cell(value), class_=kind) for value, kind in zip(row, kinds, strict=True)])
-        for row in shown.rows
+        tag("tr", [tag("td", word, class_=kind) for word, kind in zip(row, kinds, strict=True)]) for row in words
     ]
     caption_ = tag("caption", title) if title else None
     content = tag("table", caption_, tag("thead", tag("tr", head)), tag("tbody", body))
@@ -33,6 +34,18 @@ def table(shown: Table, caption: str | None = None) -> Html:
 def _is_numeric(values: list[Content]) -> bool:
     found = [value for value in values if value is not None]
     return bool(found) and all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in found)
+
+
+def _column(values: Sequence[object]) -> list[str]:
+    """A column in words: fractions of similar size with the same number of decimals."""
+    floats = [abs(value) for value in values if isinstance(value, float) and math.isfinite(value) and value != 0]
+    if len(floats) < 2 or not 1e-3 <= max(floats) < 1e4:
+        return [cell(value) for value in values]
+    decimals = max(0, 3 - math.floor(math.log10(max(floats))))
+    return [
+        _signed(f"{value:,.{decimals}f}") if isinstance(value, float) and math.isfinite(value) else cell(value)
+        for value in values
+    ]
 
 
 def cell(value: object) -> str:
@@ -54,10 +67,14 @@ def number(value: float) -> str:
     size = abs(value)
     if size >= _LARGE or 0 < size < 1e-4:
         mantissa, exponent = f"{value:.2e}".split("e")
-        return f"{mantissa} × 10{str(int(exponent)).translate(_SUPERSCRIPTS)}"
+        return _signed(f"{mantissa} × 10{str(int(exponent)).translate(_SUPERSCRIPTS)}")
     if float(value).is_integer() and (isinstance(value, int) or size >= 1000):
-        return f"{int(value):,}"
-    return f"{value:,.0f}" if size >= 1e5 else f"{value:,.4g}" if size < 1000 else f"{value:,.1f}"
+        return _signed(f"{int(value):,}")
+    return _signed(f"{value:,.0f}" if size >= 1e5 else f"{value:,.4g}" if size < 1000 else f"{value:,.1f}")
+
+
+def _signed(text: str) -> str:
+    return f"−{text[1:]}" if text.startswith("-") else text
 
 
 def duration(seconds: float) -> str:
