@@ -95,8 +95,8 @@ def curve_chart(
             **hover(on_top={"x": x, "y": {**y, "field": "m"}, **by_variant(looks, "shape")}, tooltip=tooltip),
         },
     ]
-    if not any(columns["b"]):
-        del layers[3]
+    layers = [layer for layer, needed in zip(layers, (True, True, any(columns["p"]), any(columns["b"]), True), strict=True)
+              if needed]  # fmt: skip
     spec = {"width": WIDTH, "height": HEIGHT, "params": [HIDDEN], "transform": [NOT_HIDDEN], "layer": layers}
     against = "" if axis == "step" else f" against {title}"
     name = re.sub("[^a-z]+", "-", f"{measure}{against.replace('FLOPs', 'flops')}").strip("-")

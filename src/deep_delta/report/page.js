@@ -32,12 +32,15 @@
   }
 
   function addZoom(figure, view) {
+    const whole = view.scale("x").domain().map(Number);
     for (const button of figure.querySelectorAll("[data-zoom]")) {
       button.addEventListener("click", () => {
         const [first, last] = view.scale("x").domain().map(Number);
         const factor = Number(button.dataset.zoom);
         const middle = (first + last) / 2, half = (last - first) / 2 / factor;
-        view.signal("zoom_x", factor ? [middle - half, middle + half] : null).runAsync();
+        const isPart = factor && (middle - half > whole[0] || middle + half < whole[1]);
+        const shown = [Math.max(whole[0], middle - half), Math.min(whole[1], middle + half)];
+        view.signal("zoom_x", isPart ? shown : null).runAsync();
       });
     }
   }
