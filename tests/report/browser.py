@@ -125,7 +125,9 @@ class Page:
     def complaints(self) -> list[Any]:
         """Exceptions, and errors and warnings on the console."""
         said = [
-            event for event in self.events("Runtime.consoleAPICalled") if event["type"] in ("error", "warning", "assert")
+            event
+            for event in self.events("Runtime.consoleAPICalled")
+            if event["type"] in ("error", "warning", "assert")
         ]
         return said + self.events("Runtime.exceptionThrown", "Log.entryAdded")
 

@@ -21,7 +21,10 @@ def runs(tmp_path_factory) -> Path:
 def page(runs, tmp_path_factory) -> Path:
     """The page of two seeds of six variants, with a benchmark beside them."""
     file = tmp_path_factory.mktemp("page") / "a page.html"
-    samples = [Sample("ddl, seed 0", "def ", "f(x):\n\treturn\x1b[31m <b>x</b>\u202e"), Sample("ddl-cc", "", "", "gone")]
+    samples = [
+        Sample("ddl, seed 0", "def ", "f(x):\n\treturn\x1b[31m <b>x</b>\u202e"),
+        Sample("ddl-cc", "", "", "gone"),
+    ]
     write_page(open_paths([runs]).read_all(), file, samples)
     return file
 

@@ -59,7 +59,9 @@ def test_zoom_and_hiding_a_variant_redraw(browser, page):
     shown = browser.open(page)
     shown.wait(f"{DRAWN} > 0")
     figure = "[...document.querySelectorAll('figure')].find((one) => one.ariaLabel === 'Training loss (nats)')"
-    labels = f"[...{figure}.querySelectorAll('.live .role-axis-label text')].map((one) => one.textContent).sort().join()"
+    labels = (
+        f"[...{figure}.querySelectorAll('.live .role-axis-label text')].map((one) => one.textContent).sort().join()"
+    )
     lines = f"{figure}.querySelectorAll('.live .layer_1_marks path').length"
     whole = shown.ask(labels)
     shown.ask(f"{figure}.querySelector('[data-zoom=\"2\"]').click()")

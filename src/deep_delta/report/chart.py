@@ -37,6 +37,20 @@ CONFIG: dict[str, Any] = {
 }  # fmt: skip
 
 
+class Detail(NamedTuple):
+    """How much is drawn; less where a page would be too large."""
+
+    points: int
+    """of each curve, at most"""
+    cells: int
+    """of each heat map, about"""
+    everything: bool = True
+    """false: only the losses, costs and profiles by depth"""
+
+
+FULL = Detail(240, 900)
+
+
 class Chart(NamedTuple):
     """What is drawn once as SVG, once as an interactive chart, and as a figure of a paper."""
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from deep_delta.explore import Experiment, Trace
-from deep_delta.report.chart import HEIGHT, HIDDEN, NOT_HIDDEN, WIDTH, Chart, by_variant, rounded
+from deep_delta.report.chart import HEIGHT, HIDDEN, NOT_HIDDEN, WIDTH, Chart, Column, by_variant, rounded
 from deep_delta.report.curves import curve_chart
 from deep_delta.report.html import visible
 from deep_delta.report.style import Style
@@ -33,7 +33,7 @@ def ranking_chart(experiment: Experiment, looks: Mapping[str, Style]) -> Chart |
     for slug, _, loss in rows:
         means.setdefault(slug, []).append(loss or 0.0)
     order = sorted(means, key=lambda slug: sum(means[slug]) / len(means[slug]))
-    columns = {
+    columns: dict[str, Column] = {
         "v": [visible(slug) for slug, _, _ in rows],
         "d": [str(seed) if seed is not None else "–" for _, seed, _ in rows],
         "m": rounded([loss or 0.0 for _, _, loss in rows]),
@@ -42,7 +42,8 @@ def ranking_chart(experiment: Experiment, looks: Mapping[str, Style]) -> Chart |
          "axis": {"grid": True, "labelLimit": 160}}  # fmt: skip
     x = {"field": "m", "type": "quantitative", "title": _BEST, "scale": {"zero": False, "padding": 12}}
     spec = {
-        "width": WIDTH, "height": max(min(HEIGHT, 60 * len(order)), 26 * len(order)), "params": [HIDDEN], "transform": [NOT_HIDDEN],
+        "width": WIDTH, "height": max(min(HEIGHT, 60 * len(order)), 26 * len(order)),
+        "params": [HIDDEN], "transform": [NOT_HIDDEN],
         "layer": [
             {"mark": {"type": "tick", "thickness": 2, "size": 18},
              "encoding": {"y": y, "x": {**x, "aggregate": "mean"}, **by_variant(looks)}},
@@ -63,7 +64,7 @@ def cost_charts(experiment: Experiment, looks: Mapping[str, Style], points: int)
             if (spent := cost(trace)) and trace.best_loss is not None
         ]
         if found:
-            columns = {
+            columns: dict[str, Column] = {
                 "v": [visible(slug) for slug, _, _, _ in found],
                 "d": [str(seed) if seed is not None else "–" for _, seed, _, _ in found],
                 "x": rounded([spent for _, _, spent, _ in found], 7),

@@ -12,7 +12,19 @@ import numpy as np
 from deep_delta.explore import MEASURES, Axis, Experiment, Line, Measure, Variant, decimate
 from deep_delta.explore.line import segments
 from deep_delta.explore.trace import TITLES
-from deep_delta.report.chart import HEIGHT, HIDDEN, NOT_HIDDEN, WIDTH, ZOOM, Chart, Column, by_variant, hover, rounded
+from deep_delta.report.chart import (
+    HEIGHT,
+    HIDDEN,
+    NOT_HIDDEN,
+    WIDTH,
+    ZOOM,
+    Chart,
+    Column,
+    Detail,
+    by_variant,
+    hover,
+    rounded,
+)
 from deep_delta.report.html import visible
 from deep_delta.report.style import Style
 
@@ -29,14 +41,15 @@ _NOISY_POINTS = 80
 """Means of so many stretches read better than every step of these."""
 _LOGARITHMIC = 60.0
 """From this ratio of greatest to least on, the y axis is logarithmic."""
+_LOSSES: tuple[Measure, ...] = ("validation", "loss", "accuracy")
 _ORDER: tuple[Measure, ...] = ("validation", "loss", *(one for one in MEASURES if one not in ("validation", "loss")))
 
 
-def curve_charts(experiment: Experiment, looks: Mapping[str, Style], points: int) -> Iterator[Chart]:
-    """One chart for each measure that a run has, over steps; points: at most so many of each curve."""
-    for measure in _ORDER:
+def curve_charts(experiment: Experiment, looks: Mapping[str, Style], detail: Detail) -> Iterator[Chart]:
+    """One chart for each measure that a run has, over steps."""
+    for measure in _ORDER if detail.everything else _LOSSES:
         if any(measure in trace.measures() for variant in experiment.variants for trace in variant.traces):
-            chart = curve_chart(experiment, looks, measure, "step", points)
+            chart = curve_chart(experiment, looks, measure, "step", detail.points)
             if chart is not None:
                 yield chart
 
@@ -95,8 +108,8 @@ def curve_chart(
             **hover(on_top={"x": x, "y": {**y, "field": "m"}, **by_variant(looks, "shape")}, tooltip=tooltip),
         },
     ]
-    layers = [layer for layer, needed in zip(layers, (True, True, any(columns["p"]), any(columns["b"]), True), strict=True)
-              if needed]  # fmt: skip
+    needed = (True, True, any(columns["p"]), any(columns["b"]), True)
+    layers = [layer for layer, wanted in zip(layers, needed, strict=True) if wanted]
     spec = {"width": WIDTH, "height": HEIGHT, "params": [HIDDEN], "transform": [NOT_HIDDEN], "layer": layers}
     against = "" if axis == "step" else f" against {title}"
     name = re.sub("[^a-z]+", "-", f"{measure}{against.replace('FLOPs', 'flops')}").strip("-")
@@ -115,7 +128,7 @@ def _band(variant: Variant, measure: Measure, axis: Axis, points: int) -> Line:
 
 
 def _columns(bands: Mapping[str, Line]) -> dict[str, Column]:
-    """v variant, s stretch that one stroke may join, x, m mean, l least, h greatest, b not finite, p drawn as a point."""
+    """v variant, s stretch that one stroke may join, x, m mean, l least, h greatest, b not finite, p to be a point."""
     found: dict[str, list[float | int | str | bool | None]] = {name: [] for name in "vsxmlhbp"}
     for slug, line in bands.items():
         stretch = np.zeros(line.size, int)

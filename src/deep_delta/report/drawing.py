@@ -14,7 +14,9 @@ _PLACED = re.compile(r' (?:d|transform|x[12]?|y[12]?|width|height)="[^"]*"')
 _LONG = re.compile(r"-?\d*\.\d{2,}")
 _RECTANGLE = re.compile(r'<path d="M([-\d.]+),([-\d.]+)h([\d.]+)v([\d.]+)h-[\d.]+Z" fill="([^"<>]+)"/>')
 _RUN = re.compile(rf"(?:{_RECTANGLE.pattern}){{3,}}")
-_EMPTY = re.compile(r'<path class="(?:fore|back)ground"[^>]*?(?: d="M0,0h0v0h0Z"[^>]*| d=""[^>]*| display="none"[^>]*)/>')
+_EMPTY = re.compile(
+    r'<path class="(?:fore|back)ground"[^>]*?(?: d="M0,0h0v0h0Z"[^>]*| d=""[^>]*| display="none"[^>]*)/>'
+)
 _HIDDEN = re.compile(r'<path d="[^"]*"[^>]* opacity="0"[^>]*/>')
 
 
@@ -76,4 +78,6 @@ def _merge(rectangles: str) -> str:
     paths: dict[str, list[str]] = {}
     for x, y, width, height, fill in _RECTANGLE.findall(rectangles):
         paths.setdefault(fill, []).append(f"M{x},{y}h{width}v{height}h-{width}z")
-    return "".join(f'<path shape-rendering="crispEdges" fill="{fill}" d="{"".join(parts)}"/>' for fill, parts in paths.items())
+    return "".join(
+        f'<path shape-rendering="crispEdges" fill="{fill}" d="{"".join(parts)}"/>' for fill, parts in paths.items()
+    )

@@ -7,12 +7,13 @@ from pathlib import Path
 
 from deep_delta.errors import ConfigError
 from deep_delta.explore import Exploration
+from deep_delta.report.chart import Detail
 from deep_delta.report.drawing import figure_png, figure_svg
 from deep_delta.report.sections import charts_of
 from deep_delta.report.style import styles
 from deep_delta.runs.storage import atomic_write, make_folder
 
-_POINTS = 400
+_DETAIL = Detail(points=400, cells=4000)
 
 
 def check_folder(folder: Path) -> None:
@@ -32,7 +33,7 @@ def write_figures(exploration: Exploration, folder: Path) -> list[str]:
     looks = styles(variant.slug for variant in exploration.variants)
     names: list[str] = []
     for experiment in exploration.experiments:
-        for chart in charts_of(experiment, looks, _POINTS).all():
+        for chart in charts_of(experiment, looks, _DETAIL).all():
             prefix = f"{experiment.name}-" if len(exploration.experiments) > 1 else ""
             name = _unused(re.sub("[^A-Za-z0-9]+", "-", f"{prefix}{chart.name}").strip("-")[:100], names)
             atomic_write(folder / f"{name}.svg", figure_svg(chart))

@@ -15,8 +15,6 @@ from deep_delta.report.html import visible
 from deep_delta.report.style import REGIME_COLOURS, Style
 from deep_delta.spectral.regimes import REGIMES
 
-_CELLS = 900
-"""A heat map has about so many at most; neighbouring evaluations are averaged."""
 _PROFILES: Mapping[str, tuple[str, str]] = {
     "beta_mean": ("mean gate β", "Gate by depth"),
     "alignment": ("mean |cos| with the direction before", "Alignment of successive directions by depth"),
@@ -31,9 +29,7 @@ def pooled(variant: Variant) -> tuple[Spectra, str] | None:
         return None
     trace, first = found[0]
     same = [
-        spectra
-        for _, spectra in found
-        if np.array_equal(spectra.steps, first.steps) and spectra.labels == first.labels
+        spectra for _, spectra in found if np.array_equal(spectra.steps, first.steps) and spectra.labels == first.labels
     ]
     if len(same) < len(found) or len(same) == 1:
         return first, f"seed {trace.seed}" if trace.seed is not None else "one seed"
@@ -51,11 +47,11 @@ def profile_charts(experiment: Experiment, looks: Mapping[str, Style]) -> Iterat
             yield chart
 
 
-def gate_charts(experiment: Experiment) -> Iterator[Chart]:
-    """For each variant with gates a heat map of β and the regimes of its layers."""
+def gate_charts(experiment: Experiment, cells: int) -> Iterator[Chart]:
+    """For each variant with gates a heat map of β, of about so many cells, and the regimes of its layers."""
     for variant in experiment.variants:
         if (found := pooled(variant)) is not None:
-            yield _heat_map(variant.slug, *found)
+            yield _heat_map(variant.slug, *found, cells)
             yield _regimes(variant.slug, *found)
 
 
@@ -98,9 +94,10 @@ def _profile(
     return Chart(f"depth-{field.replace('_', '-')}", title, "at the last evaluation", spec, columns)
 
 
-def _heat_map(slug: str, spectra: Spectra, which: str) -> Chart:
+def _heat_map(slug: str, spectra: Spectra, which: str, cells: int) -> Chart:
+    """Neighbouring evaluations are averaged where there are more than fit."""
     steps, beta = spectra.steps, spectra.values["beta_mean"]
-    most = max(6, _CELLS // max(1, len(spectra.labels)))
+    most = max(6, cells // max(1, len(spectra.labels)))
     parts = np.array_split(np.arange(len(steps)), min(most, len(steps)))
     ends = [int(steps[part[-1]]) for part in parts]
     means = np.stack([beta[part].mean(axis=0) for part in parts])
@@ -121,7 +118,8 @@ def _heat_map(slug: str, spectra: Spectra, which: str) -> Chart:
                   "scale": {"padding": 0}},
             "color": {"field": "m", "type": "quantitative", "title": "β",
                       "scale": {"domain": [0, 2], "scheme": "viridis"},
-                      "legend": {"format": ".1f", "values": [0, 0.5, 1, 1.5, 2], "gradientLength": max(80, min(160, 18 * num_layers))}},
+                      "legend": {"format": ".1f", "values": [0, 0.5, 1, 1.5, 2],
+                                 "gradientLength": max(80, min(160, 18 * num_layers))}},
             "tooltip": [
                 {"field": "x", "title": "step"},
                 {"field": "g", "title": "sublayer"},

@@ -11,7 +11,7 @@ from typing import Any
 from deep_delta import __version__
 from deep_delta.errors import ConfigError
 from deep_delta.explore import Exploration
-from deep_delta.report.chart import CONFIG, Chart
+from deep_delta.report.chart import CONFIG, FULL, Chart, Detail
 from deep_delta.report.drawing import library, svg
 from deep_delta.report.html import Html, embedded, tag
 from deep_delta.report.packing import packed
@@ -22,12 +22,16 @@ from deep_delta.runs.storage import atomic_write
 
 GENERATOR = "ddl report"
 MOST_BYTES = 2_000_000
-_DETAIL = (240, 120, 60, 30)
-"""Points of each curve, fewer where a page would be too large."""
+_DETAILS = (FULL, Detail(120, 600), Detail(60, 240), Detail(60, 0, everything=False), Detail(24, 0, everything=False))
+"""The first that fits is drawn."""
 _HEAD_BYTES = 4096
 _HINT = (
     "Drag a chart to move it, hold Shift and turn the wheel to zoom, double-click to see all again; point at a curve "
     "for its values. A box above the charts hides a variant."
+)
+_LACKING = (
+    "These are many runs for one page: gates layer by layer, learning rate, gradient norm and tokens/s are left out. A "
+    "page of fewer runs has them."
 )
 
 
@@ -59,8 +63,8 @@ def _is_page(path: Path) -> bool:
 
 def build_page(exploration: Exploration, samples: Sequence[Sample] = ()) -> str:
     """The whole page, below 2 MB. `ConfigError` where so many runs do not fit however coarse their curves are."""
-    for points in _DETAIL:
-        text = _page(exploration, samples, points)
+    for detail in _DETAILS:
+        text = _page(exploration, samples, detail)
         if len(text.encode()) < MOST_BYTES:
             return text
     raise ConfigError(
@@ -68,7 +72,7 @@ def build_page(exploration: Exploration, samples: Sequence[Sample] = ()) -> str:
     )
 
 
-def _page(exploration: Exploration, samples: Sequence[Sample], points: int) -> str:
+def _page(exploration: Exploration, samples: Sequence[Sample], detail: Detail) -> str:
     data: list[Any] = []
 
     def drawn(chart: Chart) -> Html:
@@ -81,16 +85,17 @@ def _page(exploration: Exploration, samples: Sequence[Sample], points: int) -> s
     several = len(exploration.experiments) > 1
     sections: list[Html] = []
     for experiment in exploration.experiments:
-        charts = charts_of(experiment, looks, points)
+        charts = charts_of(experiment, looks, detail)
         sections += experiment_sections(experiment, charts, looks, drawn, experiment.name if several else None)
     title = _title(exploration)
+    lacking = None if detail.everything else tag("p", _LACKING, class_="note")
     hint = tag("p", _HINT, class_="note hint") if data else None
     body = [
         tag("header", tag("h1", title), tag("p", _summary(exploration), class_="dim"), problems(exploration),
             facts(exploration) if exploration.runs else None,
-            configuration(exploration) if exploration.runs else None, hint),
+            configuration(exploration) if exploration.runs else None, lacking, hint),
         tag("main", sections, samples_section(samples), list(result_sections(exploration))),
-        tag("footer", f"Made by ddl report {__version__}. The page holds everything that it shows and asks for nothing."),
+        tag("footer", f"Made by ddl report {__version__}. The page holds all that it shows and fetches nothing."),
     ]  # fmt: skip
     scripts = [library(), _own("page.js")] if data else []
     stored = [

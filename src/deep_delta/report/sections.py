@@ -17,7 +17,7 @@ from deep_delta.explore.tables import (
     seeds_table,
     spectra_table,
 )
-from deep_delta.report.chart import Chart
+from deep_delta.report.chart import FULL, Chart, Detail
 from deep_delta.report.costs import cost_charts, ranking_chart
 from deep_delta.report.curves import curve_charts
 from deep_delta.report.formulas import explanation
@@ -53,15 +53,15 @@ class Charts(NamedTuple):
         return [*ranking, *self.curves, *self.costs, *self.profiles, *self.gates]
 
 
-def charts_of(experiment: Experiment, looks: Mapping[str, Style], points: int) -> Charts:
-    """points: at most so many of each curve."""
+def charts_of(experiment: Experiment, looks: Mapping[str, Style], detail: Detail = FULL) -> Charts:
+    """Everything that is drawn of an experiment."""
     own = {variant.slug: looks[variant.slug] for variant in experiment.variants}
     return Charts(
         ranking_chart(experiment, own),
-        list(curve_charts(experiment, own, points)),
-        list(cost_charts(experiment, own, points)),
+        list(curve_charts(experiment, own, detail)),
+        list(cost_charts(experiment, own, detail.points)),
         list(profile_charts(experiment, own)),
-        list(gate_charts(experiment)),
+        list(gate_charts(experiment, detail.cells)) if detail.everything else [],
     )
 
 
@@ -80,14 +80,15 @@ def experiment_sections(
               table(_without_empty(ranking_table(experiment)), ""))  # fmt: skip
     yield tag("section", tag(inner, "Training"), _grid(rest, drawn), _seeds(experiment))
     yield tag("section", tag(inner, "Cost"), _grid(charts.costs, drawn), table(cost_table(experiment), ""))
-    if charts.gates:
+    if charts.profiles or charts.gates:
         spectra = [
             table(spectra_table(found[0]), f"{variant.slug}, {found[1]}")
             for variant in experiment.variants
             if (found := pooled(variant)) is not None
         ]
-        yield tag("section", tag(inner, "Gates"), explanation(), _grid(charts.profiles, drawn), _grid(charts.gates, drawn),
-                  tag("details", tag("summary", "All spectral measures at the last evaluation"), spectra))  # fmt: skip
+        measures = tag("details", tag("summary", "All spectral measures at the last evaluation"), spectra)
+        grids = (_grid(charts.profiles, drawn), _grid(charts.gates, drawn))
+        yield tag("section", tag(inner, "Gates"), explanation(), grids, measures)
 
 
 def legend(slugs: Sequence[str], looks: Mapping[str, Style]) -> Html:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from deep_delta.explore import Table
-from deep_delta.report.html import Content, Html, tag
+from deep_delta.report.html import Html, tag
 
 _NONE = "–"
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -23,15 +23,13 @@ def table(shown: Table, caption: str | None = None) -> Html:
     words = list(zip(*(_column(row_values) for row_values in zip(*shown.rows, strict=True)), strict=True))
     kinds = ["number" if each else None for each in numeric]
     head = [tag("th", name, class_=kind, scope="col") for name, kind in zip(shown.columns, kinds, strict=True)]
-    body = [
-        tag("tr", [tag("td", word, class_=kind) for word, kind in zip(row, kinds, strict=True)]) for row in words
-    ]
+    body = [tag("tr", [tag("td", word, class_=kind) for word, kind in zip(row, kinds, strict=True)]) for row in words]
     caption_ = tag("caption", title) if title else None
     content = tag("table", caption_, tag("thead", tag("tr", head)), tag("tbody", body))
     return tag("div", tag("div", content, class_="scroll", tabindex="0", role="region", aria_label=title), note)
 
 
-def _is_numeric(values: list[Content]) -> bool:
+def _is_numeric(values: Sequence[object]) -> bool:
     found = [value for value in values if value is not None]
     return bool(found) and all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in found)
 
