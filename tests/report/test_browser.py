@@ -44,7 +44,7 @@ def test_every_chart_is_drawn_without_a_complaint_or_a_request(browser, page, wi
 def test_pointing_at_a_curve_shows_its_values(browser, page):
     shown = browser.open(page)
     shown.wait(f"{DRAWN} > 0")
-    x, y, _ = centre(shown, "Validation loss (nats)", "layer_1_marks path")
+    x, y, _ = centre(shown, "Validation loss", "layer_1_marks path")
     tooltip = "(document.querySelector('#vg-tooltip-element.visible') || {}).innerText || ''"
     shown.point_at(x - 20, y)
     shown.point_at(x, y)
@@ -58,7 +58,7 @@ def test_pointing_at_a_curve_shows_its_values(browser, page):
 def test_zoom_and_hiding_a_variant_redraw(browser, page):
     shown = browser.open(page)
     shown.wait(f"{DRAWN} > 0")
-    figure = "[...document.querySelectorAll('figure')].find((one) => one.ariaLabel === 'Training loss (nats)')"
+    figure = "[...document.querySelectorAll('figure')].find((one) => one.ariaLabel === 'Training loss')"
     labels = (
         f"[...{figure}.querySelectorAll('.live .role-axis-label text')].map((one) => one.textContent).sort().join()"
     )

@@ -122,7 +122,7 @@ def test_a_compact_picture_loses_no_number_and_no_cell():
     assert 'width="60.1"' in small
     assert "url(#c7-clip1)" in small
     assert small.count("<path") == 2
-    assert small.count("h10v5h-10z") == 6
+    assert small.count("h10.5v5.5h-10.5z") == 6
 
 
 @pytest.mark.parametrize("column", [[], [1.0], ["a", "b", "a"], [1, 1, 1], [True, True], [1.0, None, 2.5], [0, False]])

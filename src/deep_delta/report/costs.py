@@ -16,7 +16,7 @@ _COSTS: Mapping[str, tuple[str, str, Callable[[Trace], float | None]]] = {
     "parameters": ("parameters", ".3~s", lambda trace: trace.parameters),
     "flops": (
         "FLOPs of training",
-        ".3~e",
+        ".3~s",
         lambda trace: trace.flops_per_token * trace.tokens if trace.flops_per_token else None,
     ),
     "seconds": ("seconds of training", ".3~s", lambda trace: trace.seconds or None),

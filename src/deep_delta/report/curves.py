@@ -31,7 +31,7 @@ from deep_delta.report.style import Style
 AXES: Mapping[Axis, tuple[str, str]] = {
     "step": ("training step", "~s"),
     "tokens": ("training tokens", "~s"),
-    "flops": ("FLOPs of training", "~e"),
+    "flops": ("FLOPs of training", "~s"),
     "seconds": ("seconds of training", "~s"),
 }
 _FEW = 25
@@ -113,7 +113,7 @@ def curve_chart(
     spec = {"width": WIDTH, "height": HEIGHT, "params": [HIDDEN], "transform": [NOT_HIDDEN], "layer": layers}
     against = "" if axis == "step" else f" against {title}"
     name = re.sub("[^a-z]+", "-", f"{measure}{against.replace('FLOPs', 'flops')}").strip("-")
-    heading = TITLES[measure][0].upper() + TITLES[measure][1:] + against
+    heading = re.sub(r" \(.*\)", "", TITLES[measure][0].upper() + TITLES[measure][1:]) + against
     return Chart(name, heading, _note(experiment, bands), spec, columns, zoomable=True)
 
 

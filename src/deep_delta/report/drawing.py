@@ -74,10 +74,11 @@ def _tenths(number: re.Match[str]) -> str:
 
 
 def _merge(rectangles: str) -> str:
-    """One path for each colour."""
+    """One path for each colour. Cells reach half a pixel into the next, so that no seam shows between them."""
     paths: dict[str, list[str]] = {}
     for x, y, width, height, fill in _RECTANGLE.findall(rectangles):
-        paths.setdefault(fill, []).append(f"M{x},{y}h{width}v{height}h-{width}z")
+        right, down = f"{float(width) + 0.5:g}", f"{float(height) + 0.5:g}"
+        paths.setdefault(fill, []).append(f"M{x},{y}h{right}v{down}h-{right}z")
     return "".join(
         f'<path shape-rendering="crispEdges" fill="{fill}" d="{"".join(parts)}"/>' for fill, parts in paths.items()
     )

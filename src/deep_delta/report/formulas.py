@@ -44,8 +44,8 @@ def explanation() -> Html:
         tag("p", UPDATE, class_="formula"),
         tag(
             "p",
-            "The gate β is between 0 and 2. At 0 the state passes unchanged; at 1 what is read along k is replaced by v; ",
-            "at 2 it is reflected. The eigenvalue of the update along k is ",
+            "The gate β is between 0 and 2. At 0 the state passes unchanged; at 1 what is read along k is replaced by "
+            "v; at 2 it is reflected. The eigenvalue of the update along k is ",
             EIGENVALUE,
             ", so beyond 1 it is negative.",
         ),
