@@ -6,6 +6,12 @@ import pytest
 
 DRAWN = "Number((document.documentElement || {dataset: {}}).dataset.drawn || 0)"
 NUM_FIGURES = "document.querySelectorAll('figure').length"
+GRADIENTS = """
+[...document.querySelectorAll('.live [fill^="url("]')].map((box) => {
+  const gradient = document.getElementById(box.getAttribute('fill').split('#')[1].replace(/["')]/g, ''));
+  return gradient !== null && gradient.closest('.live') !== null;
+})
+"""
 CENTRE = """
 (() => {
   const box = [...document.querySelectorAll('figure')].find((one) => one.ariaLabel === NAME)
@@ -34,6 +40,9 @@ def test_every_chart_is_drawn_without_a_complaint_or_a_request(browser, page, wi
     )
     assert len(marks) == shown.ask(NUM_FIGURES)
     assert min(marks) > 0
+    gradients = shown.ask(GRADIENTS)
+    assert gradients
+    assert all(gradients), "the colours of a heat map have a legend"
     assert shown.ask("[...document.querySelectorAll('.still')].every((one) => one.offsetHeight === 0)")
     assert shown.ask("document.documentElement.scrollWidth <= innerWidth"), "the page scrolls sideways"
     widest = shown.ask("Math.max(...[...document.querySelectorAll('.live svg')].map((s) => s.clientWidth))")

@@ -134,3 +134,20 @@ def test_packed_columns_hold_the_same(column):
         shown = [shown["words"][place] for place in shown["at"]]
     assert shown == column
     assert not any(isinstance(one, float) and not math.isfinite(one) for one in shown)
+
+
+def test_a_loss_that_was_never_finite_is_still_seen(tmp_path):
+    write(tmp_path / "run" / "ddl" / "events.jsonl", [step(number, loss=float("nan")) for number in range(1, 5)])
+    chart = charts(read(tmp_path / "run"))["loss"]
+    assert len(chart.spec["layer"]) == 1
+    assert chart.columns["b"] == [1, 1, 1, 1]
+    assert not chart.zoomable
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_loss_over_all_powers_of_ten_is_drawn_on_a_logarithmic_scale(tmp_path):
+    losses = (1e-300, 1e300, 1.0)
+    events = [step(number, loss=loss) for number, loss in enumerate(losses, start=1)]
+    write(tmp_path / "run" / "ddl" / "events.jsonl", events)
+    layers = charts(read(tmp_path / "run"))["loss"].spec["layer"]
+    assert layers[1]["encoding"]["y"]["scale"] == {"type": "log"}

@@ -68,9 +68,7 @@ def curve_chart(
         "field": "x", "type": "quantitative", "title": title, "axis": {"format": form},
         "scale": {"zero": False, "nice": False},
     }  # fmt: skip
-    scale: dict[str, object] = {"zero": False}
-    if _is_logarithmic(bands):
-        scale["type"] = "log"
+    scale = {"type": "log"} if _is_logarithmic(bands) else {"zero": False}
     y = {"type": "quantitative", "title": TITLES[measure], "scale": scale}
     detail = {"detail": {"field": "s", "type": "nominal"}}
     tooltip = [
@@ -108,13 +106,14 @@ def curve_chart(
             **hover(on_top={"x": x, "y": {**y, "field": "m"}, **by_variant(looks, "shape")}, tooltip=tooltip),
         },
     ]
-    needed = (True, True, any(columns["p"]), any(columns["b"]), True)
+    is_line = any(mean is not None for mean in columns["m"])
+    needed = (is_line, is_line, is_line and any(columns["p"]), any(columns["b"]), is_line)
     layers = [layer for layer, wanted in zip(layers, needed, strict=True) if wanted]
     spec = {"width": WIDTH, "height": HEIGHT, "params": [HIDDEN], "transform": [NOT_HIDDEN], "layer": layers}
     against = "" if axis == "step" else f" against {title}"
     name = re.sub("[^a-z]+", "-", f"{measure}{against.replace('FLOPs', 'flops')}").strip("-")
     heading = re.sub(r" \(.*\)", "", TITLES[measure][0].upper() + TITLES[measure][1:]) + against
-    return Chart(name, heading, _note(experiment, bands), spec, columns, zoomable=True)
+    return Chart(name, heading, _note(experiment, bands), spec, columns, zoomable=is_line)
 
 
 def _band(variant: Variant, measure: Measure, axis: Axis, points: int) -> Line:
@@ -150,7 +149,7 @@ def _columns(bands: Mapping[str, Line]) -> dict[str, Column]:
 def _is_logarithmic(bands: Mapping[str, Line]) -> bool:
     values = np.concatenate([np.concatenate((line.low, line.high)) for line in bands.values()])
     values = values[np.isfinite(values)]
-    return len(values) > 0 and values.min() > 0 and values.max() / values.min() > _LOGARITHMIC
+    return len(values) > 0 and values.min() > 0 and float(values.max()) > _LOGARITHMIC * float(values.min())
 
 
 def _note(experiment: Experiment, bands: Mapping[str, Line]) -> str:

@@ -61,12 +61,12 @@ def _svg(spec: dict[str, Any]) -> str:
 def compact(text: str, prefix: str) -> str:
     """The same picture in fewer bytes: tenths of a pixel, equal neighbours as one path, and nothing unseen.
 
-    prefix: makes the ids of clip paths unique in a page.
+    prefix: makes the ids of clip paths and gradients unique in a page.
     """
     text = _HIDDEN.sub("", _EMPTY.sub("", text))
     text = _RUN.sub(lambda run: _merge(run.group()), text)
     text = _PLACED.sub(lambda places: _LONG.sub(_tenths, places.group()), text).replace(' stroke-dasharray="1,0"', "")
-    return re.sub(r'(id="|url\(#)(clip\d+)', rf"\g<1>{prefix}\g<2>", text)
+    return re.sub(r'(id="|url\(#)(\w+)', rf"\g<1>{prefix}\g<2>", text)
 
 
 def _tenths(number: re.Match[str]) -> str:

@@ -144,9 +144,13 @@ def samples_section(samples: Sequence[Sample]) -> Html | None:
         return None
     shown: list[Content] = []
     for sample in samples:
+        problem = sample.problem
+        if problem is None and not sample.text.strip():
+            problem = "nothing but blanks"
         written = tag("pre", tag("b", sample.prompt) if sample.prompt else None, sample.text)
-        problem = tag("p", sample.problem, class_="note")
-        shown.append(tag("div", tag("h3", sample.label), problem if sample.problem is not None else written))
+        shown.append(
+            tag("div", tag("h3", sample.label), written if problem is None else tag("p", problem, class_="note"))
+        )
     note = tag("p", "Drawn at temperature 0.7 from the latest checkpoint of one seed; a look, not a measurement.",
                class_="note")  # fmt: skip
     return tag("section", tag("h2", "Samples"), note, tag("div", shown, class_="samples"))
