@@ -18,7 +18,9 @@ from deep_delta.report import Sample, build_page, write_figures, write_page
 from deep_delta.report import page as pages
 from deep_delta.report.chart import Detail
 from deep_delta.report.drawing import converter, library
+from deep_delta.runs.suites import HarnessResult, SuiteResults, SuiteRow
 from tests.explore.conftest import step, write
+from tests.runs.test_inspection import INSPECTION
 
 NASTY = "</script><script>alert(1)</script><img src=x onerror=alert(1)>"
 _VOID = {"meta", "input", "br"}
@@ -202,6 +204,22 @@ def test_results_without_a_run_are_shown(runs):
     text = build_page(open_paths([runs / "benchmark.json"]).read_all())
     assert "Benchmark benchmark.json" in all_text(text)
     assert "<script" not in text, "nothing to draw"
+
+
+def test_evaluations_and_inspections_are_shown(tmp_path):
+    row = SuiteRow(model="m", suite="language", family="agreement", phenomenon=NASTY, split="seen", count=10,
+                   score=0.75, low=0.5, high=0.9, chance=0.5, majority=0.5)  # fmt: skip
+    task = HarnessResult(model="m", task="local", metric="acc", value=0.25, error=None, samples=4)
+    suites = SuiteResults(date="2026", origin=INSPECTION.origin, models=(), rows=(row,), harness=(task,))
+    (tmp_path / "suites.json").write_text(suites.to_json())
+    (tmp_path / "inspection.json").write_text(INSPECTION.to_json())
+    text = build_page(open_paths([tmp_path / "suites.json", tmp_path / "inspection.json"]).read_all())
+    words = all_text(text)
+    for expected in ("Evaluation suites.json", "agreement", "Tasks", "Inspection inspection.json", "Interventions",
+                     "whole sublayer", "runs/β/step-4", "validation split of book.txt"):  # fmt: skip
+        assert expected in words
+    assert NASTY in "".join(parsed(text).text)
+    assert "img" not in {name for name, _ in parsed(text).found}
 
 
 def test_figures_are_black_on_white_and_as_large_as_a_paper_wants(runs, tmp_path):

@@ -3,6 +3,6 @@ and imports no torch. The charts are Vega-Lite specifications, which vl-convert 
 
 from deep_delta.report.figures import write_figures
 from deep_delta.report.page import build_page, write_page
-from deep_delta.report.sections import Sample
+from deep_delta.report.results import Sample
 
 __all__ = ["Sample", "build_page", "write_figures", "write_page"]

@@ -16,7 +16,8 @@ from deep_delta.report.drawing import library, svg
 from deep_delta.report.html import Html, embedded, tag
 from deep_delta.report.packing import packed
 from deep_delta.report.provenance import configuration, facts, problems
-from deep_delta.report.sections import Sample, charts_of, experiment_sections, result_sections, samples_section
+from deep_delta.report.results import Sample, result_sections, samples_section
+from deep_delta.report.sections import charts_of, experiment_sections
 from deep_delta.report.style import styles
 from deep_delta.runs.storage import atomic_write
 
@@ -139,7 +140,9 @@ def _policy(scripts: Sequence[str]) -> str:
 
 def _title(exploration: Exploration) -> str:
     names = [experiment.name for experiment in exploration.experiments]
-    names = names or [saved.path.name for saved in (*exploration.inspections, *exploration.benchmarks)]
+    names = names or [
+        saved.path.name for saved in (*exploration.suites, *exploration.inspections, *exploration.benchmarks)
+    ]
     return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
 
 

@@ -28,7 +28,8 @@ def facts(exploration: Exploration) -> Html:
         ("Command" if len(commands) < 2 else "Commands", [tag("code", command) for command in commands]),
         ("Data", [*_distinct(_data(run) for run in runs if run.comparison is not None)]),
         ("Seeds", [_listed(trace.seed for trace in traces)]),
-        ("Started", [*_distinct(_moment(trace.started) for trace in traces if trace.started)[:1]]),
+        ("Started", [_moment(min((trace.started for trace in traces if trace.started), default=""))]),
+        ("Ended", [_moment(max((trace.ended for trace in traces if trace.ended), default=""))]),
         ("Duration", [_duration(traces)]),
         ("Commit", [*commits]),
         ("Versions", [*_distinct(_pairs(origin.versions) for origin in origins)]),
@@ -99,11 +100,11 @@ def _duration(traces: Iterable[Trace]) -> str:
     return f"{duration(seconds)} of training steps, all variants and seeds together" if seconds else ""
 
 
-def _moment(text: str | None) -> str:
+def _moment(text: str) -> str:
     try:
-        moment = datetime.fromisoformat(text or "")
+        moment = datetime.fromisoformat(text)
     except ValueError:
-        return text or ""
+        return text
     return moment.strftime("%Y-%m-%d %H:%M:%S %Z").strip()
 
 

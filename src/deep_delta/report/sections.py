@@ -1,42 +1,23 @@
-"""The parts of a page below its head, each of what there is."""
+"""The parts of a page about one experiment: ranking, curves, costs and gates, each of what there is."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from deep_delta.explore import Experiment, Exploration, Table
-from deep_delta.explore.tables import (
-    benchmark_table,
-    cost_table,
-    directions_table,
-    gates_table,
-    interventions_table,
-    ranking_table,
-    ranks_table,
-    seeds_table,
-    spectra_table,
-)
+from deep_delta.explore import Experiment
+from deep_delta.explore.tables import cost_table, ranking_table, seeds_table, spectra_table
 from deep_delta.report.chart import FULL, Chart, Detail
 from deep_delta.report.costs import cost_charts, ranking_chart
 from deep_delta.report.curves import curve_charts
 from deep_delta.report.formulas import explanation
 from deep_delta.report.gates import gate_charts, pooled, profile_charts
-from deep_delta.report.html import Content, Html, tag
+from deep_delta.report.html import Html, tag
 from deep_delta.report.style import Style
-from deep_delta.report.tables import table
+from deep_delta.report.tables import table, without_empty
 
 Drawn = Callable[[Chart], Html]
 """How a chart becomes a figure of the page."""
-
-
-class Sample(NamedTuple):
-    """What a model wrote; or why it wrote nothing."""
-
-    label: str
-    prompt: str
-    text: str
-    problem: str | None = None
 
 
 class Charts(NamedTuple):
@@ -77,7 +58,7 @@ def experiment_sections(
     if first and len(rest) > 1:
         first, rest = [*first, rest[0]], rest[1:]
     yield tag("section", tag(inner, "Ranking"), _grid(first, drawn),
-              table(_without_empty(ranking_table(experiment)), ""))  # fmt: skip
+              table(without_empty(ranking_table(experiment)), ""))  # fmt: skip
     yield tag("section", tag(inner, "Training"), _grid(rest, drawn), _seeds(experiment))
     yield tag("section", tag(inner, "Cost"), _grid(charts.costs, drawn), table(cost_table(experiment), ""))
     if charts.profiles or charts.gates:
@@ -128,40 +109,3 @@ def _grid(charts: Sequence[Chart], drawn: Drawn) -> Html | None:
 
 def _seeds(experiment: Experiment) -> Html:
     return tag("details", tag("summary", "Every variant and seed: how it stands"), table(seeds_table(experiment), ""))
-
-
-def _without_empty(shown: Table) -> Table:
-    """Without the columns in which no row has anything."""
-    kept = [place for place in range(len(shown.columns)) if any(row[place] not in (None, "") for row in shown.rows)]
-    return shown._replace(
-        columns=tuple(shown.columns[place] for place in kept),
-        rows=[tuple(row[place] for place in kept) for row in shown.rows],
-    )
-
-
-def samples_section(samples: Sequence[Sample]) -> Html | None:
-    if not samples:
-        return None
-    shown: list[Content] = []
-    for sample in samples:
-        problem = sample.problem
-        if problem is None and not sample.text.strip():
-            problem = "nothing but blanks"
-        written = tag("pre", tag("b", sample.prompt) if sample.prompt else None, sample.text)
-        shown.append(
-            tag("div", tag("h3", sample.label), written if problem is None else tag("p", problem, class_="note"))
-        )
-    note = tag("p", "Drawn at temperature 0.7 from the latest checkpoint of one seed; a look, not a measurement.",
-               class_="note")  # fmt: skip
-    return tag("section", tag("h2", "Samples"), note, tag("div", shown, class_="samples"))
-
-
-def result_sections(exploration: Exploration) -> Iterator[Html]:
-    """Benchmarks and inspections that lie beside the runs or were named."""
-    for saved in exploration.inspections:
-        tables = [of(saved.record) for of in (interventions_table, gates_table, ranks_table, directions_table)]
-        shown = [table(_without_empty(each)) for each in tables if each.rows]
-        yield tag("section", tag("h2", f"Inspection {saved.path.name}"), shown)
-    for saved in exploration.benchmarks:
-        shown = [table(_without_empty(benchmark_table(saved.record)), "")]
-        yield tag("section", tag("h2", f"Benchmark {saved.path.name}"), shown)

@@ -29,6 +29,15 @@ def table(shown: Table, caption: str | None = None) -> Html:
     return tag("div", tag("div", content, class_="scroll", tabindex="0", role="region", aria_label=title), note)
 
 
+def without_empty(shown: Table) -> Table:
+    """Without the columns in which no row has anything."""
+    kept = [place for place in range(len(shown.columns)) if any(row[place] not in (None, "") for row in shown.rows)]
+    return shown._replace(
+        columns=tuple(shown.columns[place] for place in kept),
+        rows=[tuple(row[place] for place in kept) for row in shown.rows],
+    )
+
+
 def _is_numeric(values: Sequence[object]) -> bool:
     found = [value for value in values if value is not None]
     return bool(found) and all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in found)
