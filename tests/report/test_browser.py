@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from deep_delta.models.variants import VARIANTS
+
 DRAWN = "Number((document.documentElement || {dataset: {}}).dataset.drawn || 0)"
 NUM_FIGURES = "document.querySelectorAll('figure').length"
 GRADIENTS = """
@@ -58,7 +60,7 @@ def test_pointing_at_a_curve_shows_its_values(browser, page):
     shown.point_at(x - 20, y)
     shown.point_at(x, y)
     text = shown.wait(tooltip)
-    assert "variant" in text
+    assert text.split()[:2] in [["variant", slug] for slug in VARIANTS], text
     assert any(f"{step}" in text for step in range(20, 401, 20)), text
     assert "mean" in text
 

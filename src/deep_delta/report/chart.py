@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -85,14 +86,17 @@ def with_legends(spec: Any, *, shown: bool) -> Any:
     """The same specification with the legends of variants shown or not: those marked by `variant_encoding`."""
     if isinstance(spec, Mapping):
         if "__legend" in spec:
-            return {**{key: value for key, value in spec.items() if key != "__legend"}, **({} if shown else _NO_LEGEND)}
+            return {
+                **{key: value for key, value in spec.items() if key != "__legend"},
+                "legend": _LEGEND if shown else None,
+            }
         return {key: with_legends(value, shown=shown) for key, value in spec.items()}
     if isinstance(spec, list):
         return [with_legends(value, shown=shown) for value in spec]
     return spec
 
 
-_NO_LEGEND = {"legend": None}
+_LEGEND = {"symbolOpacity": 1}
 
 
 def by_variant(looks: Mapping[str, Style], *channels: str) -> dict[str, Any]:
@@ -123,8 +127,17 @@ ZOOM = {
 }
 
 
-def hover(*, on_top: Mapping[str, Any], tooltip: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """A layer of invisible points: the nearest one is shown with its values."""
+def hover(*, on_top: Mapping[str, Any], tooltip: Iterable[tuple[str, str, str | None]]) -> dict[str, Any]:
+    """A layer of invisible points: the nearest one is shown with its values.
+
+    tooltip: title, field and number format (None for words) of each value. It is one expression because the cells
+    around the points, which answer the mouse, hold a point's values in `datum.datum`, and a list of words would be
+    looked up in `datum` by some versions of Vega-Lite.
+    """
+    values = []
+    for title, field, form in tooltip:
+        value = f"(datum.datum || datum)[{json.dumps(field)}]"
+        values.append(f"{json.dumps(title)}: " + (value if form is None else f"format({value}, {json.dumps(form)})"))
     return {
         "name": _HOVER,
         "params": [
@@ -134,7 +147,7 @@ def hover(*, on_top: Mapping[str, Any], tooltip: Iterable[Mapping[str, Any]]) ->
         "encoding": {
             **on_top,
             "opacity": {"condition": {"param": "hover", "empty": False, "value": 1}, "value": 0},
-            "tooltip": list(tooltip),
+            "tooltip": {"value": {"expr": f"{{{', '.join(values)}}}"}},
         },
     }
 

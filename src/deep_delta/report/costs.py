@@ -94,8 +94,8 @@ def _scatter(looks: Mapping[str, Style], title: str, form: str) -> dict[str, Any
 
 def _tooltip(best: str, *more: dict[str, Any]) -> list[dict[str, Any]]:
     return [
-        {"field": "v", "title": "variant"},
-        {"field": "d", "title": "seed"},
+        {"field": "v", "type": "nominal", "title": "variant"},
+        {"field": "d", "type": "nominal", "title": "seed"},
         *more,
         {"field": "m", "type": "quantitative", "title": best, "format": ".5~g"},
     ]

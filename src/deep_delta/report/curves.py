@@ -72,11 +72,11 @@ def curve_chart(
     y = {"type": "quantitative", "title": TITLES[measure], "scale": scale}
     detail = {"detail": {"field": "s", "type": "nominal"}}
     tooltip = [
-        {"field": "v", "title": "variant"},
-        {"field": "x", "type": "quantitative", "title": title, "format": ",.6~g"},
-        {"field": "m", "type": "quantitative", "title": "mean", "format": ".5~g"},
-        {"field": "l", "type": "quantitative", "title": "least", "format": ".5~g"},
-        {"field": "h", "type": "quantitative", "title": "greatest", "format": ".5~g"},
+        ("variant", "v", None),
+        (title, "x", ",.6~g"),
+        ("mean", "m", ".5~g"),
+        ("least", "l", ".5~g"),
+        ("greatest", "h", ".5~g"),
     ]
     drawn = "isValid(datum.m)"
     layers = [

@@ -83,11 +83,7 @@ def _profile(
         {"mark": {"type": "point"}, "encoding": {"x": x, "y": y, **by_variant(looks, "shape")}},
         hover(
             on_top={"x": x, "y": y, **by_variant(looks, "shape")},
-            tooltip=[
-                {"field": "v", "title": "variant"},
-                {"field": "g", "title": "sublayer"},
-                {"field": "m", "type": "quantitative", "title": axis, "format": ".4~g"},
-            ],
+            tooltip=[("variant", "v", None), ("sublayer", "g", None), (axis, "m", ".4~g")],
         ),
     ]
     spec = {"width": WIDTH, "height": HEIGHT, "params": [HIDDEN], "transform": [NOT_HIDDEN], "layer": layers}
@@ -121,8 +117,8 @@ def _heat_map(slug: str, spectra: Spectra, which: str, cells: int) -> Chart:
                       "legend": {"format": ".1f", "values": [0, 0.5, 1, 1.5, 2],
                                  "gradientLength": max(80, min(160, 18 * num_layers))}},
             "tooltip": [
-                {"field": "x", "title": "step"},
-                {"field": "g", "title": "sublayer"},
+                {"field": "x", "type": "nominal", "title": "step"},
+                {"field": "g", "type": "nominal", "title": "sublayer"},
                 {"field": "m", "type": "quantitative", "title": "mean β", "format": ".3f"},
             ],
         },
@@ -152,8 +148,8 @@ def _regimes(slug: str, spectra: Spectra, which: str) -> Chart:
                       "legend": {"orient": "top", "columns": 3, "symbolType": "square"}},
             "order": {"field": "o"},
             "tooltip": [
-                {"field": "g", "title": "sublayer"},
-                {"field": "r", "title": "regime"},
+                {"field": "g", "type": "nominal", "title": "sublayer"},
+                {"field": "r", "type": "nominal", "title": "regime"},
                 {"field": "m", "type": "quantitative", "title": "share", "format": ".1%"},
             ],
         },
