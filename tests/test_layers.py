@@ -30,6 +30,7 @@ LAYERS: dict[str, set[str]] = {
     "benchmarks": {"ops", "nn", "models", "evaluation", "training", "runs"},
     "explore": {"runs", "spectral", "models", "evaluation", "benchmarks", "training"},  # only what has no torch
     "tui": {"explore", "runs", "spectral", "benchmarks"},  # records and names; what they hold comes from explore
+    "report": {"explore", "runs", "models", "spectral"},
 }
 LAYERS["cli"] = set(LAYERS) | {"cli"}
 
@@ -47,6 +48,7 @@ FORBIDDEN_OUTSIDE: dict[str, set[str]] = {
     "explore": {"torch", "rich", "tokenizers", "safetensors"},
     "interventions": {"rich"},
     "tui": {"torch", "pydantic", "tokenizers", "safetensors"},
+    "report": {"torch", "rich", "tokenizers", "safetensors", "pydantic"},
 }
 
 HEAVY = {"torch", "numpy", "tokenizers", "safetensors", "pyarrow"}

@@ -27,6 +27,7 @@ COMMANDS = {
     "generate": "continue a prompt with a trained model",
     "benchmark": "time the parts on this machine, and gate on a saved run",
     "export": "write the curves and spectra of runs as CSV tables",
+    "report": "write runs as one HTML page, and as figures",
     "data": "inspect and prepare corpora and tokenizers",
     "schema": "the JSON schema of the files that the commands write",
     "import": "make a checkpoint of a model of the paper authors' code",

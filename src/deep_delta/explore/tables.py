@@ -196,6 +196,14 @@ def suite_comparisons_table(results: SuiteResults) -> Table:
     return Table("Suites, compared", columns, rows, results.rule)
 
 
+def harness_table(results: SuiteResults) -> Table:
+    """Tasks of lm-evaluation-harness, with its own standard errors."""
+    rows: list[tuple[Value, ...]] = [
+        (one.model, one.task, one.metric, one.value, one.error, one.samples) for one in results.harness
+    ]
+    return Table("Tasks", ("model", "task", "measure", "value", "standard error", "samples"), rows)
+
+
 def gates_table(inspection: Inspection) -> Table:
     """The gates of every sublayer, over all tokens and by token class and position."""
     rows: list[tuple[Value, ...]] = [
