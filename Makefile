@@ -41,7 +41,7 @@ $(VENV)/torch: constraints.txt
 	touch $@
 
 $(VENV)/installed: $(VENV)/torch pyproject.toml
-	$(PIP) --editable .
+	$(PIP) --editable '.[report,tui]'
 	touch $@
 
 $(VENV)/test-installed: $(VENV)/installed pyproject.toml

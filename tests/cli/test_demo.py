@@ -1,3 +1,5 @@
+import sys
+
 import pytest
 
 
@@ -6,11 +8,23 @@ def test_the_demo_from_one_end_to_the_other(ddl, tmp_path):
     assert code == 0, err
     parts = ["Best validation loss", "resolved", "Gates", "Time of a training step", "writes", "Next"]
     assert [part for part in parts if part not in out] == []
-    assert sorted(path.name for path in (tmp_path / "demo").iterdir()) == ["seed-0", "seed-1"]
+    assert sorted(path.name for path in (tmp_path / "demo").iterdir()) == ["report.html", "seed-0", "seed-1"]
+    assert "The page is demo/report.html" in out
     assert max(len(line) for line in out.splitlines()) <= 80
     following = [line.split() for line in out[out.index("Next") :].splitlines() if line.startswith("  ddl ")]
-    assert [command[1] for command in following] == ["compare", "generate", "train"]
-    assert ddl("generate", following[1][2], "--max-new-tokens", 3)[0] == 0
+    assert [command[1] for command in following] == ["tui", "report", "compare", "generate", "train"]
+    assert ddl("generate", following[3][2], "--max-new-tokens", 3)[0] == 0
+    assert ddl("tui", following[0][2], "--once")[0] == 0
+
+
+def test_without_altair_the_demo_says_what_the_page_needs(ddl, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "altair", None)
+    monkeypatch.setitem(sys.modules, "vl_convert", None)
+    code, out, err = ddl("demo", "--steps", 1, "--seeds", 1, "--variants", "ddl", "--out", "demo")
+    assert code == 0, err
+    assert "No page: " in out
+    assert "deep-delta-learning[report]" in out
+    assert not (tmp_path / "demo" / "report.html").exists()
 
 
 @pytest.mark.parametrize(

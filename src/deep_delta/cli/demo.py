@@ -27,7 +27,8 @@ _DESCRIPTION = """
 Train the additive baseline and the five Deep Delta Learning variants on the source of Python's own standard library,
 each from two seeds, at size tiny and recipe quick. Then: how they compare (and where two seeds do not tell them apart,
 that it is not resolved), what the gates of each layer learned, how long a training step takes, what the best one
-writes, and what to try next. Minutes on two cores; nothing is downloaded.
+writes, a page of it all (report.html in the runs' folder), and what to try next. Minutes on two cores; nothing is
+downloaded.
 """
 
 _EXAMPLES = """
@@ -74,6 +75,7 @@ def run(arguments: Sequence[str]) -> None:
         times = measure_step_times(configs, training, device=device, rounds=_ROUNDS)
     _show_tables(ranking, comparisons, times)
     _show_text(out / "seed-0" / ranking.standings[0].variant, device)
+    _write_page(out)
     _show_next(out, ranking.standings[0].variant)
 
 
@@ -150,12 +152,29 @@ def _show_text(checkpoint: Path, device: torch.device) -> None:
     out.print(Padding(Text(_PROMPT + "".join(pieces)), (1, 2)))
 
 
+def _write_page(out: Path) -> None:
+    """The page of the runs, with a sample of each variant; a line where what draws it is not installed."""
+    from deep_delta.cli.console import notes
+    from deep_delta.cli.console import out as screen
+    from deep_delta.cli.report import write_report
+
+    try:
+        with notes.status("drawing the page"):
+            write_report([out], out / "report.html")
+    except ConfigError as problem:
+        screen.print(f"No page: {problem}", markup=False, soft_wrap=True)
+    else:
+        screen.print(f"The page is {out / 'report.html'}; open it in a browser.\n", markup=False, soft_wrap=True)
+
+
 def _show_next(out: Path, variant: str) -> None:
     from deep_delta.cli.console import out as screen
 
     run_folder = quote(str(out / "seed-0"))
     screen.print("[bold]Next[/]")
     for command in (
+        f"ddl tui {quote(str(out))}",
+        f"ddl report {quote(str(out))} --figures FOLDER",
         f"ddl compare {run_folder} --data YOUR.txt",
         f'ddl generate {run_folder}/{variant} --prompt "class "',
         "ddl train --variants all --data YOUR.txt --recipe quick --train.max-steps 2000",

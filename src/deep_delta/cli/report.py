@@ -38,26 +38,13 @@ def run(arguments: Sequence[str]) -> None:
     check_device_name(options.device)
 
     from deep_delta.cli.console import notes, out
-    from deep_delta.explore import open_paths
-    from deep_delta.report.drawing import converter
     from deep_delta.report.figures import check_folder, write_figures
-    from deep_delta.report.page import check_target, write_page
 
-    exploration = open_paths(options.runs)
     first = Path(options.runs[0])
     page = Path(options.out) if options.out else (first if first.is_dir() else first.parent) / "report.html"
-    check_target(page)
     if options.figures is not None:
         check_folder(Path(options.figures))
-    converter()
-    with notes.status("reading"):
-        exploration.read_all()
-    samples: list[Sample] = []
-    if options.samples:
-        for sample in _samples(exploration, options.device):
-            samples.append(sample)
-    with notes.status("drawing"):
-        size = write_page(exploration, page, samples)
+    exploration, size = write_report(options.runs, page, samples=options.samples, device=options.device)
     for notice in exploration.notices:
         notes.print(notice, markup=False, soft_wrap=True)
     out.print(f"{page}, {size / 1e6:.2f} MB; open it in a browser", markup=False, soft_wrap=True)
@@ -65,6 +52,26 @@ def run(arguments: Sequence[str]) -> None:
         with notes.status("drawing figures"):
             names = write_figures(exploration, Path(options.figures))
         out.print(f"{options.figures}: {len(names)} figures, each as SVG and PNG", markup=False, soft_wrap=True)
+
+
+def write_report(
+    runs: Sequence[str | Path], page: Path, *, samples: bool = True, device: str = "auto"
+) -> tuple[Exploration, int]:
+    """Write the page of some runs; what was read, and the page's bytes. What is wrong with the target, the runs or the
+    installation is told before anything is read."""
+    from deep_delta.cli.console import notes
+    from deep_delta.explore import open_paths
+    from deep_delta.report.drawing import converter
+    from deep_delta.report.page import check_target, write_page
+
+    exploration = open_paths(runs)
+    check_target(page)
+    converter()
+    with notes.status("reading"):
+        exploration.read_all()
+    texts = list(_samples(exploration, device)) if samples else []
+    with notes.status("drawing"):
+        return exploration, write_page(exploration, page, texts)
 
 
 def _parser() -> Parser:
