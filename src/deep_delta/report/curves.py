@@ -160,10 +160,10 @@ def _note(experiment: Experiment, bands: Mapping[str, Line]) -> str:
     words = []
     is_coarse = any((line.start < line.x).any() for line in bands.values())
     if seeds > 1:
-        of_all = " of all neighbouring steps too" if is_coarse else ""
-        words.append(f"line: mean over up to {seeds} seeds; band: from the least to the greatest{of_all}")
+        among = "seeds and neighbouring steps" if is_coarse else "seeds"
+        words.append(f"line: mean of up to {seeds} seeds; band: least to greatest of {among}")
     elif is_coarse:
-        words.append("line: mean of neighbouring steps; band: from the least to the greatest of them")
+        words.append("line: mean of neighbouring steps; band: least to greatest of them")
     if any(line.bad.any() for line in bands.values()):
         words.append("× at the top: a value that is not finite")
     return "; ".join(words)
