@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -69,7 +70,9 @@ def curve_chart(
         "scale": {"zero": False, "nice": False},
     }  # fmt: skip
     scale = {"type": "log"} if _is_logarithmic(bands) else {"zero": False}
-    y = {"type": "quantitative", "title": TITLES[measure], "scale": scale}
+    y: dict[str, Any] = {"type": "quantitative", "title": TITLES[measure], "scale": scale}
+    if measure == "learning_rate":
+        y["axis"] = {"format": ".3~g"}  # of a constant one, the usual format would be 0
     detail = {"detail": {"field": "s", "type": "nominal"}}
     tooltip = [
         ("variant", "v", None),
@@ -82,7 +85,7 @@ def curve_chart(
     layers = [
         {
             "transform": [{"filter": drawn}],
-            "mark": {"type": "area", "opacity": 0.2, "strokeWidth": 0},
+            "mark": {"type": "area", "opacity": 0.2 if len(bands) <= 2 else 0.12, "strokeWidth": 0},
             "encoding": {"x": x, "y": {**y, "field": "l"}, "y2": {"field": "h"}, **detail, **by_variant(looks)},
         },
         {
@@ -155,10 +158,12 @@ def _is_logarithmic(bands: Mapping[str, Line]) -> bool:
 def _note(experiment: Experiment, bands: Mapping[str, Line]) -> str:
     seeds = max((len(variant.traces) for variant in experiment.variants), default=0)
     words = []
+    is_coarse = any((line.start < line.x).any() for line in bands.values())
     if seeds > 1:
-        words.append(f"line: mean over up to {seeds} seeds; band: from the least to the greatest")
-    elif any((line.start < line.x).any() for line in bands.values()):
-        words.append("line: mean of neighbouring steps; band: from the least to the greatest of them")
+        among = "seeds and neighbouring steps" if is_coarse else "seeds"
+        words.append(f"line: mean of up to {seeds} seeds; band: least to greatest of {among}")
+    elif is_coarse:
+        words.append("line: mean of neighbouring steps; band: least to greatest of them")
     if any(line.bad.any() for line in bands.values()):
         words.append("× at the top: a value that is not finite")
     return "; ".join(words)
