@@ -17,8 +17,7 @@ def test_the_demo_from_one_end_to_the_other(ddl, tmp_path):
     assert ddl("tui", following[0][2], "--once")[0] == 0
 
 
-def test_without_altair_the_demo_says_what_the_page_needs(ddl, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "altair", None)
+def test_without_vl_convert_the_demo_says_what_the_page_needs(ddl, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "vl_convert", None)
     code, out, err = ddl("demo", "--steps", 1, "--seeds", 1, "--variants", "ddl", "--out", "demo")
     assert code == 0, err
