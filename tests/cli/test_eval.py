@@ -99,6 +99,16 @@ def test_what_cannot_be_evaluated_is_one_line(arguments, code, says, ddl, traine
     assert err.count("\n") == 1
 
 
+def test_models_of_the_same_task_are_compared(ddl, tiny):
+    both = ["--variants", "baseline,ddl", "--train.max-steps", 2]
+    assert ddl("train", "--data", "synth:parity:train=2-8,test=8-16", "--out", "run", *tiny[:4], *both)[0] == 0
+    assert ddl("eval", "run", "--sequences", 16, "--save", "out.json")[0] == 0
+    (found,) = SuiteResults.read(Path("out.json")).comparisons
+    assert (found.family, found.models) == ("parity", ("baseline", "ddl"))
+    assert found.clusters <= 32
+    assert 0 < found.p <= 1
+
+
 def test_rules_are_asked_in_both_distributions(ddl, tiny):
     train = ["train", "--data", "synth:chaining:train=2-4,test=4,atoms=6", "--out", "run", *tiny[:4]]
     assert ddl(*train, "--train.max-steps", 2)[0] == 0

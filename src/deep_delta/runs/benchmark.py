@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
-from deep_delta.errors import DataError
 from deep_delta.runs.comparison import Origin
 from deep_delta.runs.record import Record
+from deep_delta.runs.result import Result
 
 Precision = Literal["fp32", "bf16"]
 Phase = Literal["forward", "forward_backward", "step"]
@@ -23,8 +22,6 @@ SUITES = {
     "growth": "how time grows with length, width, value channels and layers",
 }
 """The parts of a benchmark, and what each measures."""
-
-_LIMIT = 1 << 26
 
 
 class StepTime(Record):
@@ -126,8 +123,11 @@ class Crossing(Record):
     first: int | None
 
 
-class Benchmark(Record):
+class Benchmark(Result):
     """One run of `ddl benchmark`."""
+
+    noun = "benchmark"
+    command = "ddl benchmark"
 
     format_version: Literal[1] = 1
     origin: Origin
@@ -148,18 +148,3 @@ class Benchmark(Record):
     @property
     def by_name(self) -> dict[str, BenchmarkRow]:
         return {row.name: row for row in self.rows}
-
-    @classmethod
-    def read(cls, path: Path) -> Benchmark:
-        """Read a saved benchmark; `DataError` where it is missing, damaged or of another format version."""
-        remedy = "give a file that `ddl benchmark --save` wrote"
-        if not path.is_file():
-            raise DataError(f"there is no benchmark {path}; {remedy}")
-        try:
-            with path.open("rb") as file:
-                content = file.read(_LIMIT + 1)
-        except OSError as error:
-            raise DataError(f"cannot read {path}: {error.strerror}; {remedy}") from None
-        if len(content) > _LIMIT:
-            raise DataError(f"{path} is longer than {_LIMIT} bytes, so it is no benchmark; {remedy}")
-        return cls.from_json(content, error=DataError, where=str(path))

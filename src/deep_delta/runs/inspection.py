@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from deep_delta.errors import DataError
 from deep_delta.runs.comparison import Origin
 from deep_delta.runs.manifest import DataIdentity
 from deep_delta.runs.record import Record
+from deep_delta.runs.result import Result
 
 SublayerName = Literal["mixer", "mlp"]
 
@@ -43,7 +42,6 @@ CHANGES: dict[Change, str] = {
 }
 """What an intervention does, in the order of the tables."""
 
-_LIMIT = 1 << 26
 _Place = Annotated[int, Field(ge=0)]
 
 
@@ -172,8 +170,11 @@ class InspectedModel(Record):
     residual: str
 
 
-class Inspection(Record):
+class Inspection(Result):
     """One run of `ddl inspect`."""
+
+    noun = "inspection"
+    command = "ddl inspect"
 
     kind: Literal["inspection"] = "inspection"
     format_version: Literal[1] = 1
@@ -196,18 +197,3 @@ class Inspection(Record):
     ranks: tuple[RankRow, ...]
     """empty where there is one value channel"""
     interventions: tuple[InterventionRow, ...]
-
-    @classmethod
-    def read(cls, path: Path) -> Inspection:
-        """Read a saved inspection; `DataError` where it is missing, damaged or of another format version."""
-        remedy = "give a file that `ddl inspect --save` wrote"
-        if not path.is_file():
-            raise DataError(f"there is no inspection {path}; {remedy}")
-        try:
-            with path.open("rb") as file:
-                content = file.read(_LIMIT + 1)
-        except OSError as error:
-            raise DataError(f"cannot read {path}: {error.strerror}; {remedy}") from None
-        if len(content) > _LIMIT:
-            raise DataError(f"{path} is longer than {_LIMIT} bytes, so it is no inspection; {remedy}")
-        return cls.from_json(content, error=DataError, where=str(path))

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
-from deep_delta.errors import DataError
 from deep_delta.runs.comparison import Origin, Ranking
 from deep_delta.runs.manifest import DataIdentity
 from deep_delta.runs.record import Record
-
-_LIMIT = 1 << 26
+from deep_delta.runs.result import Result
 
 
 class ScoredModel(Record):
@@ -70,9 +67,9 @@ class SuiteComparison(Record):
     difference: float
     """score of the first less that of the second"""
     clusters: int
-    """templates, which are what is exchanged in the test"""
+    """templates, or sequences of a task, that differ: what is exchanged in the test"""
     p: float
-    """exact McNemar, by templates"""
+    """exact McNemar, by clusters"""
     adjusted: float
     """p after Holm's correction over all families and pairs of models"""
     resolved: bool
@@ -90,8 +87,11 @@ class HarnessResult(Record):
     samples: int
 
 
-class SuiteResults(Record):
+class SuiteResults(Result):
     """One run of `ddl eval`."""
+
+    noun = "result"
+    command = "ddl eval"
 
     kind: Literal["suites"] = "suites"
     format_version: Literal[1] = 1
@@ -106,18 +106,3 @@ class SuiteResults(Record):
     ranking: Ranking | None = None
     """variants by their wrong answers, where several seeds of one were given"""
     harness: tuple[HarnessResult, ...] = ()
-
-    @classmethod
-    def read(cls, path: Path) -> SuiteResults:
-        """Read saved results; `DataError` where they are missing, damaged or of another format version."""
-        remedy = "give a file that `ddl eval --save` wrote"
-        if not path.is_file():
-            raise DataError(f"there is no result {path}; {remedy}")
-        try:
-            with path.open("rb") as file:
-                content = file.read(_LIMIT + 1)
-        except OSError as error:
-            raise DataError(f"cannot read {path}: {error.strerror}; {remedy}") from None
-        if len(content) > _LIMIT:
-            raise DataError(f"{path} is longer than {_LIMIT} bytes, so it is no result; {remedy}")
-        return cls.from_json(content, error=DataError, where=str(path))

@@ -10,8 +10,9 @@ from deep_delta.data.language.text import training_sentences
 from deep_delta.data.tokenizer import byte_tokenizer
 from deep_delta.errors import DataError
 from deep_delta.evaluation.statistics import wilson
-from deep_delta.evaluation.suites.language import Questions, compare_answers, language_rows
+from deep_delta.evaluation.suites.language import Questions, asked, language_rows
 from deep_delta.evaluation.suites.ngrams import NGrams
+from deep_delta.evaluation.suites.pairing import compare_answers
 from deep_delta.evaluation.suites.run import evaluate_suites
 from deep_delta.runs.comparison import Origin
 from deep_delta.runs.suites import SuiteResults
@@ -33,7 +34,7 @@ def knowing():
 
 
 def test_rows_go_from_phenomena_over_families_to_all(examinee):
-    rows, comparisons = language_rows([examinee()], NAMES, 20)
+    rows, found = language_rows([examinee()], NAMES, 20)
     assert [(row.family, row.phenomenon) for row in rows[::3]] == [
         ("agreement", "determiner_noun"), ("agreement", "across_clause"), ("agreement", "all"), ("all", "all"),
     ]  # fmt: skip
@@ -44,7 +45,8 @@ def test_rows_go_from_phenomena_over_families_to_all(examinee):
     assert pooled.count + pooled.skipped == 40
     assert pooled.score == pytest.approx(sum(row.score * row.count for row in parts) / pooled.count)
     assert (pooled.low, pooled.high) == wilson(pooled.score * pooled.count, pooled.count)
-    assert comparisons == []
+    assert [one.family for one in found] == ["agreement", "all"]
+    assert len(found[1].answers["ddl-cc"]) == sum(row.count for row in rows[-3:])
 
 
 def test_baselines_come_from_the_same_text_or_say_why_not(examinee, identity):
@@ -83,11 +85,11 @@ def test_an_untrained_model_is_near_chance(examinee):
 def test_who_is_better_is_said_where_templates_agree(knowing, words):
     questions, answers = knowing(words, [name for name in PHENOMENA if PHENOMENA[name].family == "agreement"], 100)
     none = np.zeros_like(answers)
-    (family, pooled) = compare_answers(questions.items, {"a": answers, "b": none}, [("a", "b")])
+    (family, pooled) = compare_answers(asked(questions.items, {"a": answers, "b": none}), [("a", "b")])
     assert (family.family, pooled.family) == ("agreement", "all")
     assert family.resolved
     assert family.difference == pytest.approx(answers.mean())
-    same = compare_answers(questions.items, {"a": answers, "b": answers.copy()}, [("a", "b")])
+    same = compare_answers(asked(questions.items, {"a": answers, "b": answers.copy()}), [("a", "b")])
     assert not any(one.resolved for one in same)
     assert all(one.p == 1 for one in same)
 

@@ -8,7 +8,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -17,17 +16,13 @@ from deep_delta.data.language.pairs import SPLITS, Item, minimal_pairs
 from deep_delta.data.language.phenomena import PHENOMENA
 from deep_delta.data.tokenizer import Tokenizer
 from deep_delta.errors import DataError
-from deep_delta.evaluation.statistics import clustered_mcnemar, holm, wilson
+from deep_delta.evaluation.statistics import wilson
 from deep_delta.evaluation.suites.examinee import Examinee, TextGoneError, training_lines
 from deep_delta.evaluation.suites.ngrams import NGrams
+from deep_delta.evaluation.suites.pairing import Asked
 from deep_delta.evaluation.suites.pairs import BATCH_SIZE, both_right, log_likelihoods, preferences
-from deep_delta.runs.suites import SuiteComparison, SuiteRow
+from deep_delta.runs.suites import SuiteRow
 
-CONFIDENCE = 0.95
-RULE = (
-    "resolved where p < 0.05 by an exact McNemar test that exchanges whole templates, corrected for all families and "
-    "pairs of models (Holm); other seeds of a variant may rank otherwise"
-)
 ORDERS = {"unigram": 1, "bigram": 2, "fivegram": 5}
 
 Score = Callable[[Sequence[str]], np.ndarray]
@@ -100,8 +95,8 @@ def language_rows(
     *,
     batch_size: int = BATCH_SIZE,
     told: Callable[[str], None] = lambda name: None,
-) -> tuple[list[SuiteRow], list[SuiteComparison]]:
-    """Ask every model: a row for each phenomenon and split, then for each family, then for all; and the comparisons.
+) -> tuple[list[SuiteRow], list[Asked]]:
+    """Ask every model: a row for each phenomenon and split, then for each family, then for all; and the answers.
 
     told: called with the name of each model before its turn.
     """
@@ -120,7 +115,7 @@ def language_rows(
         if text not in known:
             known[text] = Baselines.of(examinee, questions)
         rows += _rows(examinee.name, questions, answers[examinee.name], known[text])
-    return rows, compare_answers(questions.items, answers, _compared(examinees))
+    return rows, asked(questions.items, answers)
 
 
 def _rows(name: str, questions: Questions, answers: np.ndarray, baselines: Baselines) -> list[SuiteRow]:
@@ -128,17 +123,17 @@ def _rows(name: str, questions: Questions, answers: np.ndarray, baselines: Basel
     splits = np.array([item.split for item in items])
     phenomena = np.array([item.phenomenon for item in items])
     families = np.array([PHENOMENA[item.phenomenon].family for item in items])
-    asked = list(dict.fromkeys(key[0] for key in questions.skipped))
+    names = list(dict.fromkeys(key[0] for key in questions.skipped))
     rows = []
 
     def add(family: str, phenomenon: str, split: str, chosen: np.ndarray, skipped: int) -> None:
         rows.append(_row(name, family, phenomenon, split, items, chosen, answers, baselines, skipped))
 
-    for phenomenon in asked:
+    for phenomenon in names:
         for split in SPLITS:
             chosen = (phenomena == phenomenon) & (splits == split)
             add(PHENOMENA[phenomenon].family, phenomenon, split, chosen, questions.skipped[phenomenon, split])
-    for family in dict.fromkeys(PHENOMENA[phenomenon].family for phenomenon in asked):
+    for family in dict.fromkeys(PHENOMENA[phenomenon].family for phenomenon in names):
         for split in SPLITS:
             skipped = {one: n for (one, where), n in questions.skipped.items() if where == split}
             left = sum(n for one, n in skipped.items() if PHENOMENA[one].family == family)
@@ -210,40 +205,16 @@ def critical_words(item: Item) -> tuple[str, str]:
     return good[place], bad[place]
 
 
-def _compared(examinees: Sequence[Examinee]) -> list[tuple[str, str]]:
-    """Which two models are compared: different variants of the same seed; every two where there are none such."""
-    pairs = list(combinations((examinee.about for examinee in examinees), 2))
-    alike = [(one, other) for one, other in pairs if one.variant != other.variant and one.seed == other.seed]
-    return [(one.name, other.name) for one, other in alike or pairs]
-
-
-def compare_answers(
-    items: Sequence[Item], answers: Mapping[str, np.ndarray], pairs: Sequence[tuple[str, str]]
-) -> list[SuiteComparison]:
-    """These pairs of models, by family and over all, with templates as clusters and Holm's correction."""
+def asked(items: Sequence[Item], answers: Mapping[str, np.ndarray]) -> list[Asked]:
+    """The questions of each family, and all of them, with templates as clusters."""
     families = np.array([PHENOMENA[item.phenomenon].family for item in items])
     templates = {key: number for number, key in enumerate(dict.fromkeys(map(_template, items)))}
     clusters = np.array([templates[_template(item)] for item in items])
     found = []
-    for one, other in pairs:
-        for family in [*dict.fromkeys(families.tolist()), "all"]:
-            chosen = families == family if family != "all" else np.ones(len(items), bool)
-            p, differing = clustered_mcnemar(answers[one][chosen], answers[other][chosen], clusters[chosen])
-            difference = float(answers[one][chosen].mean() - answers[other][chosen].mean())
-            found.append((family, (one, other), difference, differing, p))
-    adjusted = holm([p for *_, p in found])
-    return [
-        SuiteComparison(
-            family=family,
-            models=models,
-            difference=difference,
-            clusters=differing,
-            p=p,
-            adjusted=corrected,
-            resolved=corrected < 1 - CONFIDENCE,
-        )
-        for (family, models, difference, differing, p), corrected in zip(found, adjusted, strict=True)
-    ]
+    for family in [*dict.fromkeys(families.tolist()), "all"]:
+        chosen = families == family if family != "all" else np.ones(len(items), bool)
+        found.append(Asked(family, {name: one[chosen] for name, one in answers.items()}, clusters[chosen]))
+    return found
 
 
 def _template(item: Item) -> tuple[str, str, int]:

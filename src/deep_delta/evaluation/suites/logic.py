@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from deep_delta.evaluation.accuracy import require_room, score_answers
 from deep_delta.evaluation.statistics import wilson
 from deep_delta.evaluation.suites.examinee import Examinee
 from deep_delta.evaluation.suites.language import ORDERS
+from deep_delta.evaluation.suites.pairing import Asked
 from deep_delta.models.transformer import DdlTransformer
 from deep_delta.runs.suites import SuiteRow
 
@@ -31,15 +32,37 @@ def has_task(examinee: Examinee) -> bool:
     return is_task(examinee.about.data.name)
 
 
-def logic_rows(examinee: Examinee, num_sequences: int) -> list[SuiteRow]:
-    """A row for the training lengths of a model's task, and for each of its test lengths."""
+def logic_rows(
+    examinees: Sequence[Examinee], num_sequences: int, *, told: Callable[[str], None] = lambda name: None
+) -> tuple[list[SuiteRow], list[Asked]]:
+    """Of every model a row for the training lengths of its task, and for each of the test lengths; and the answers at
+    the test lengths, with sequences as clusters, for models of the same task."""
+    rows: list[SuiteRow] = []
+    answers: dict[str, dict[str, np.ndarray]] = {}
+    clusters: dict[str, np.ndarray] = {}
+    for examinee in examinees:
+        told(examinee.name)
+        found, by_task = _of_model(examinee, num_sequences)
+        rows += found
+        for spec, (right, sequences) in by_task.items():
+            answers.setdefault(spec, {})[examinee.name] = right
+            clusters[spec] = sequences
+    return rows, [Asked(spec.split(":")[1], answers[spec], clusters[spec]) for spec in answers]
+
+
+def _of_model(
+    examinee: Examinee, num_sequences: int
+) -> tuple[list[SuiteRow], dict[str, tuple[np.ndarray, np.ndarray]]]:
     trained = parse_task(examinee.about.data.name)
     model = examinee.load()
     counted = Counts(trained)
     rows: list[SuiteRow] = []
+    by_task = {}
     for task in _asked(trained):
-        rows += _rows(examinee.name, model, task, counted, num_sequences)
-    return rows
+        found, answers = _rows(examinee.name, model, task, counted, num_sequences)
+        rows += found
+        by_task[task.spec] = answers
+    return rows, by_task
 
 
 def _asked(task: Task) -> list[Task]:
@@ -48,12 +71,20 @@ def _asked(task: Task) -> list[Task]:
     return [task] + [parse_task(task.spec.replace(f":{name}:", f":{other}:", 1)) for other in OTHERS.get(name, ())]
 
 
-def _rows(name: str, model: DdlTransformer, task: Task, counted: Counts, num_sequences: int) -> list[SuiteRow]:
-    rows = []
+def _rows(
+    name: str, model: DdlTransformer, task: Task, counted: Counts, num_sequences: int
+) -> tuple[list[SuiteRow], tuple[np.ndarray, np.ndarray]]:
+    """The rows of one task; and of the test lengths each answer [N], right or wrong, with its sequence's number [N]."""
+    rows: list[SuiteRow] = []
+    marks: list[np.ndarray] = []
+    sequences: list[np.ndarray] = []
     for lengths in [task.train, *(Lengths(mark, mark) for mark in task.test.marks())]:
         require_room(model, task, lengths.last, name)
         batches = list(task.batches("test", HELD_OUT_SEED, num_sequences, lengths))
         answers = score_answers(model, batches)
+        if rows:  # the training lengths come first
+            marks.append(answers.right[answers.asked].astype(float))
+            sequences.append(len(sequences) * num_sequences + np.nonzero(answers.asked)[0])
         right = int(answers.right.sum())
         low, high = wilson(right, answers.num_answers)
         by_counts: dict[str, Any] = {count: counted.score(batches, order) for count, order in ORDERS.items()}
@@ -65,7 +96,7 @@ def _rows(name: str, model: DdlTransformer, task: Task, counted: Counts, num_seq
                 **by_counts,
             )
         )  # fmt: skip
-    return rows
+    return rows, (np.concatenate(marks), np.concatenate(sequences))
 
 
 def _majority(batches: Sequence[Batch]) -> float:

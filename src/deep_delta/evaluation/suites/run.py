@@ -10,10 +10,11 @@ from deep_delta.data.language.pairs import NUM_PAIRS
 from deep_delta.errors import DataError
 from deep_delta.evaluation.ranking import rank_seeds
 from deep_delta.evaluation.suites.examinee import Examinee
-from deep_delta.evaluation.suites.language import RULE, language_rows
+from deep_delta.evaluation.suites.language import language_rows
 from deep_delta.evaluation.suites.logic import has_task, logic_rows
+from deep_delta.evaluation.suites.pairing import RULE, Asked, compare_answers, compared
 from deep_delta.runs.comparison import Origin, Ranking
-from deep_delta.runs.suites import SuiteComparison, SuiteResults, SuiteRow
+from deep_delta.runs.suites import SuiteResults, SuiteRow
 
 SEQUENCES = 256
 WRONG = "wrong answers, all families together"
@@ -36,16 +37,16 @@ def evaluate_suites(
     readers = [examinee for examinee in examinees if not has_task(examinee)]
     solvers = [examinee for examinee in examinees if has_task(examinee)]
     rows: list[SuiteRow] = []
-    comparisons: list[SuiteComparison] = []
+    asked: list[Asked] = []
     if phenomena and readers:
-        rows, comparisons = language_rows(readers, phenomena, pairs, told=told)
-    if logic:
-        for examinee in solvers:
-            told(examinee.name)
-            rows += logic_rows(examinee, sequences)
+        rows, asked = language_rows(readers, phenomena, pairs, told=told)
+    if logic and solvers:
+        found, more = logic_rows(solvers, sequences, told=told)
+        rows, asked = rows + found, asked + more
     if not rows:
         kind = "a task, which has no sentences" if solvers else "text, and not on a task; train one with --data synth:…"
         raise DataError(f"nothing to evaluate: the models were trained on {kind}")
+    comparisons = compare_answers(asked, compared([examinee.about for examinee in examinees]))
     return SuiteResults(
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         origin=origin,
