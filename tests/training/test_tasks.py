@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from deep_delta.data.opening import open_data
-from deep_delta.data.synthetic.tasks import TASKS
+from deep_delta.data.synthetic.tasks import TASKS, parse_task
 from deep_delta.errors import ConfigError, DataError
 from deep_delta.evaluation.accuracy import measure_accuracy
 from deep_delta.evaluation.ranking import ANSWER_LOSS, VALIDATION_LOSS
@@ -91,10 +91,11 @@ def test_a_model_that_does_not_hold_the_test_lengths_is_refused(tmp_path: Path):
 
 @pytest.mark.parametrize("name", TASKS)
 def test_every_task_can_be_trained_on(name: str, tmp_path: Path):
-    option = "pairs=2" if name == "recall" else "train=2-6"
-    spec = f"synth:{name}:{option},test=4"
-    training = tiny_training(seq_len=12, max_steps=2)
-    found = train({"ddl": config_for(spec, 12, "ddl")}, training, open_data(spec), tmp_path / "run")
+    spec = f"synth:{name}:{TASKS[name].train_option}=2-4,test=4"
+    task = parse_task(spec)
+    tokens = task.num_tokens(4)
+    training = tiny_training(seq_len=tokens, max_steps=2)
+    found = train({"ddl": config_for(spec, tokens, "ddl")}, training, open_data(spec), tmp_path / "run")
     assert [one.lengths for one in found.runs[0].evaluations[-1].accuracies][-1] == "4"
 
 
