@@ -145,6 +145,7 @@ def test_names_and_texts_of_others_are_only_text(runs, tmp_path):
     assert NASTY not in text
 
 
+@pytest.mark.slow
 def test_more_than_fits_is_drawn_coarser_then_left_out_then_refused(runs, monkeypatch):
     exploration = open_paths([runs / "seed-0" / "ddl", runs / "seed-0" / "ddl-ec"]).read_all()
     full, small = Detail(240, 900), Detail(24, 0, everything=False)
@@ -222,6 +223,7 @@ def test_evaluations_and_inspections_are_shown(tmp_path):
     assert "img" not in {name for name, _ in parsed(text).found}
 
 
+@pytest.mark.slow
 def test_figures_are_black_on_white_and_as_large_as_a_paper_wants(runs, tmp_path):
     exploration = open_paths([runs / "seed-1" / "ddl-ec"]).read_all()
     names = write_figures(exploration, tmp_path / "figures")
