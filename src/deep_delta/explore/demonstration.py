@@ -13,7 +13,7 @@ from deep_delta.evaluation.ranking import rank_runs
 from deep_delta.models.config import DdlConfig
 from deep_delta.models.variants import variant_config
 from deep_delta.runs.benchmark import Benchmark, BenchmarkRow, Ceiling, StepTime
-from deep_delta.runs.comparison import CurvePoint, Evaluation, Origin, Ranking, TrainedVariant, TrainingComparison
+from deep_delta.runs.comparison import Evaluation, Origin, Ranking, TrainedVariant, TrainingComparison
 from deep_delta.runs.layout import RunFolder
 from deep_delta.runs.manifest import DataIdentity
 from deep_delta.spectral.regimes import BOUNDARIES, REGIMES
@@ -22,6 +22,7 @@ from deep_delta.training.config import TrainingConfig
 STEPS, INTERVAL, TOKENS = 400, 20, 1024
 SEEDS = (0, 1)
 _GATES = 256
+_QUANTILES = {"beta_q05": 0.05, "beta_q25": 0.25, "beta_median": 0.5, "beta_q75": 0.75, "beta_q95": 0.95}
 _SHAPES = {
     "baseline": (2.62, 0.0, 821_800), "ddl": (2.47, 0.30, 823_800), "ddl-tokenconv": (2.41, 0.42, 837_100),
     "ddl-ec": (2.39, 0.40, 839_200), "ddl-cc": (2.44, 0.36, 829_400), "ddl-cc-ec": (2.43, 0.38, 831_500),
@@ -78,6 +79,7 @@ def _events(slug: str, config: DdlConfig, seed: int, rng: np.random.Generator) -
     rates = 1e-3 * np.minimum(steps / 20, 0.5 * (1 + np.cos(math.pi * steps / STEPS)))
     norms = 0.6 + 1.8 * np.exp(-steps / 30) + np.abs(rng.normal(scale=0.12, size=STEPS))
     seconds = rng.gamma(200, (0.042 if slug == "baseline" else 0.048) / 200, size=STEPS)
+    gates = [] if slug == "baseline" else _spectra(config, gate, rng)
     for index, step in enumerate(steps.tolist()):
         events.append(
             {
@@ -86,7 +88,7 @@ def _events(slug: str, config: DdlConfig, seed: int, rng: np.random.Generator) -
             }
         )  # fmt: skip
         if step % INTERVAL == 0:
-            spectra = [] if slug == "baseline" else _spectra(config, gate, step / STEPS, rng)
+            spectra = gates[step // INTERVAL - 1] if gates else []
             loss = float(trend[index] + 0.06 + rng.normal(scale=0.006))
             events.append(
                 {
@@ -98,31 +100,46 @@ def _events(slug: str, config: DdlConfig, seed: int, rng: np.random.Generator) -
     return events
 
 
-def _spectra(config: DdlConfig, gate: float, done: float, rng: np.random.Generator) -> list[dict[str, Any]]:
-    found = []
-    for index in range(config.num_sublayers):
-        depth = index / (config.num_sublayers - 1)
-        centre = 0.5 + done * (gate * (0.5 + 2.6 * depth**2) - 0.5 + 0.15 * (index % 2))
-        beta = np.sort(np.clip(rng.normal(centre, 0.08 + 0.35 * done * depth, size=_GATES), 0.01, 1.99))
-        eigenvalue = float(1 - beta.mean())
-        quantiles = beta[[int(share * _GATES) for share in (0.05, 0.25, 0.5, 0.75, 0.95)]].tolist()
-        shares = np.diff(np.searchsorted(beta, BOUNDARIES), prepend=0, append=_GATES) / _GATES
-        found.append(
-            {
-                "layer": index // 2, "sublayer": ("mixer", "mlp")[index % 2], "tokens": _GATES,
-                "beta_mean": float(beta.mean()), "beta_std": float(beta.std()),
-                **dict(zip(("beta_q05", "beta_q25", "beta_median", "beta_q75", "beta_q95"), quantiles, strict=True)),
-                "regime_share": dict(zip(REGIMES, shares.tolist(), strict=True)),
-                "k_eigenvalue": eigenvalue, "determinant": eigenvalue,
-                "lifted_determinant": float(((1 - beta) ** config.d_value).mean()),
-                "direction_norm": 1.0 + depth, "k_norm": 1.0,
-                "discrepancy_before": 2.0 - done * (1 - 0.4 * depth),
-                "discrepancy_after": float(abs(eigenvalue)) * (2.0 - done * (1 - 0.4 * depth)),
-                "alignment": None if index == 0 else float(0.1 + 0.5 * done * depth),
-                "state_norm": 1.0 + 3 * depth,
-            }
-        )  # fmt: skip
-    return found
+def _spectra(config: DdlConfig, gate: float, rng: np.random.Generator) -> list[list[dict[str, Any]]]:
+    """One list for each evaluation: gates that move from one half to where the variant's end, deeper ones further."""
+    # S evaluations, L sublayers, G gates
+    done_S = np.arange(INTERVAL, STEPS + 1, INTERVAL) / STEPS
+    depth_L = np.arange(config.num_sublayers) / (config.num_sublayers - 1)
+    centre_SL = 0.5 + done_S[:, None] * (gate * (0.5 + 2.6 * depth_L**2) - 0.5 + 0.15 * (np.arange(len(depth_L)) % 2))
+    spread_SL = 0.08 + 0.35 * done_S[:, None] * depth_L
+    noise_SLG = rng.normal(size=(*centre_SL.shape, _GATES))
+    beta_SLG = np.sort(np.clip(centre_SL[..., None] + spread_SL[..., None] * noise_SLG, 0.01, 1.99), axis=-1)
+    mean_SL = beta_SLG.mean(-1)
+    before_SL = 2.0 - done_S[:, None] * (1 - 0.4 * depth_L)
+    below = np.stack([(beta_SLG < bound).mean(-1) for bound in BOUNDARIES], axis=-1)
+    numbers = {
+        "beta_mean": mean_SL,
+        "beta_std": beta_SLG.std(-1),
+        **{name: beta_SLG[..., int(share * _GATES)] for name, share in _QUANTILES.items()},
+        "k_eigenvalue": 1 - mean_SL,
+        "determinant": 1 - mean_SL,
+        "lifted_determinant": ((1 - beta_SLG) ** config.d_value).mean(-1),
+        "direction_norm": 1.0 + depth_L + 0 * mean_SL,
+        "k_norm": 1.0 + 0 * mean_SL,
+        "discrepancy_before": before_SL,
+        "discrepancy_after": np.abs(1 - mean_SL) * before_SL,
+        "alignment": 0.1 + 0.5 * done_S[:, None] * depth_L,
+        "state_norm": 1.0 + 3 * depth_L + 0 * mean_SL,
+    }
+    lists = {name: found.tolist() for name, found in numbers.items()}
+    shares = np.diff(below, prepend=0, append=1).tolist()
+    return [
+        [_spectrum(index, {name: found[snapshot][index] for name, found in lists.items()}, shares[snapshot][index])
+         for index in range(config.num_sublayers)]
+        for snapshot in range(len(done_S))
+    ]  # fmt: skip
+
+
+def _spectrum(index: int, numbers: dict[str, Any], shares: list[float]) -> dict[str, Any]:
+    if index == 0:
+        numbers["alignment"] = None
+    place = {"layer": index // 2, "sublayer": ("mixer", "mlp")[index % 2], "tokens": _GATES}
+    return {**place, **numbers, "regime_share": dict(zip(REGIMES, shares, strict=True))}
 
 
 def _summary(slug: str, config: DdlConfig, seed: int, events: list[dict[str, Any]]) -> TrainedVariant:
@@ -136,7 +153,7 @@ def _summary(slug: str, config: DdlConfig, seed: int, events: list[dict[str, Any
     return TrainedVariant(
         variant=slug, seed=seed, status="finished", model=config.model_dump(), parameters=_SHAPES[slug][2], step=STEPS,
         best_loss=best.loss, best_step=best.step, tokens_per_second=TOKENS / steps[0]["seconds"],
-        curve=tuple(CurvePoint(**{name: one[name] for name in CurvePoint.model_fields}) for one in steps),
+        curve=(),
         evaluations=evaluations,
     )  # fmt: skip
 
