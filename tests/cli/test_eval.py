@@ -58,6 +58,13 @@ def test_sentences_are_asked_and_the_result_is_saved(ddl, trained):
     assert row.fivegram is not None
 
 
+def test_a_model_that_is_named_twice_is_asked_once(ddl, trained):
+    twice = ["run/ddl-cc", "run", "run/ddl-cc/checkpoints/LATEST"]
+    code, out, err = ddl("eval", *twice, "--suite", "reflexive_gender", "--pairs", 4, "--json")
+    assert (code, err) == (0, "")
+    assert [model["name"] for model in json.loads(out)["models"]] == ["ddl-cc", "baseline"]
+
+
 def test_json_is_the_result_alone(ddl, trained):
     code, out, _ = ddl("eval", "run/ddl-cc", "--suite", "reflexive_gender", "--pairs", 20, "--json")
     assert code == 0
@@ -87,7 +94,12 @@ def test_a_task_is_scored_at_its_lengths(ddl, tiny):
         (["run", "--suite", "logic"], 3, "trained on text, and not on a task"),
         (["run", "--suite", "article"], 3, "no pair has members of equal token count"),
         (["run", "--pairs", "0"], 2, "--pairs must be from 1 to 1,000"),
-        (["run", "--limit", "0"], 2, "--limit must be at least 1"),
+        (["run", "--pairs", "7"], 2, "--pairs must be even"),
+        (["run", "--limit", "0", "--tasks", "x"], 2, "--limit must be at least 1"),
+        (["run", "--limit", "2"], 2, "--limit is for --tasks"),
+        (["run", "--include-path", "run"], 2, "--include-path is for --tasks"),
+        (["run", "--save", "nowhere/suites.json"], 2, "--save must be a file in a folder that there is"),
+        (["run", "--save", "run"], 2, "--save must be a file in a folder that there is"),
         (["run", "--tasks", "x", "--include-path", "nowhere"], 2, "--include-path must be a folder"),
     ],
     ids=str,
@@ -149,12 +161,14 @@ def test_a_task_of_lm_evaluation_harness_from_a_local_file(ddl, trained, tmp_pat
     questions = [{"question": "import", "choices": [" os", " \x7f\x7f\x7f\x7f\x7f\x7f"], "answer": 0} for _ in range(5)]
     (tasks / "questions.jsonl").write_text("".join(json.dumps(one) + "\n" for one in questions))
     (tasks / "local.yaml").write_text(TASK.format(name="local_imports", file=tasks / "questions.jsonl"))
+    (tasks / "no_data.yaml").write_text(TASK.format(name="no_data", file=tasks / "missing.jsonl"))
     offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HOME": str(tmp_path / "hf")}
     program = f"""
 from deep_delta.cli.main import main
 arguments = ["eval", "run/ddl-cc", "--include-path", {str(tasks)!r}, "--json", "--tasks"]
 assert main([*arguments, "local_imports"]) == 0
 assert main([*arguments, "no_such_task"]) == 2
+assert main([*arguments, "no_data"]) == 3
 """
     command = [sys.executable, "-c", program]
     done = subprocess.run(command, env=os.environ | offline, capture_output=True, text=True, check=True, timeout=300)
@@ -162,3 +176,4 @@ assert main([*arguments, "no_such_task"]) == 2
     (accuracy,) = [one for one in results.harness if one.metric == "acc"]
     assert (accuracy.task, accuracy.samples, accuracy.value) == ("local_imports", 5, 1.0)
     assert "lm-eval has no task 'no_such_task'" in done.stderr
+    assert "lm-eval cannot run no_data: FileNotFoundError" in done.stderr

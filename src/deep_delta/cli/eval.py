@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,7 +42,7 @@ def run(arguments: Sequence[str]) -> None:
     options = _parser().parse(arguments)
     check_device_name(options.device)
     _check(options)
-    folders = [folder for given in options.checkpoints for folder in checkpoint_folders(given)]
+    folders = _different(folder for given in options.checkpoints for folder in checkpoint_folders(given))
     if not folders:
         raise DataError("nothing to evaluate: give one or more checkpoints, or the folder of a run")
     names = short_names(folders)
@@ -98,6 +98,13 @@ def _check(options: argparse.Namespace) -> None:
     for name, most in (("pairs", 1000), ("sequences", 1_000_000)):
         if not 1 <= getattr(options, name) <= most:
             raise ConfigError(f"--{name} must be from 1 to {most:,}, got {getattr(options, name)}")
+    if options.pairs % 2:
+        raise ConfigError(f"--pairs must be even, since pairs come in crossed groups of two, got {options.pairs}")
+    if options.save and (Path(options.save).is_dir() or not Path(options.save).absolute().parent.is_dir()):
+        raise ConfigError(f"--save must be a file in a folder that there is, got {options.save}")
+    for name in ("limit", "include_path"):
+        if getattr(options, name) is not None and not options.tasks:
+            raise ConfigError(f"--{name.replace('_', '-')} is for --tasks, which is not given")
     if options.limit is not None and options.limit < 1:
         raise ConfigError(f"--limit must be at least 1, got {options.limit}")
     if options.include_path and not Path(options.include_path).is_dir():
@@ -106,6 +113,14 @@ def _check(options: argparse.Namespace) -> None:
         from deep_delta.data.language.names import check_names
 
         check_names(options.suite.split(","))
+
+
+def _different(folders: Iterable[Path]) -> list[Path]:
+    """Each once, under the path by which it was given first."""
+    found: dict[Path, Path] = {}
+    for folder in folders:
+        found.setdefault(folder.resolve(), folder)
+    return list(found.values())
 
 
 def _examinees(folders: Sequence[Path], names: Sequence[str], device: torch.device) -> Iterator[Examinee]:

@@ -71,7 +71,7 @@ def _note(rows: Sequence[SuiteRow], split: str) -> str:
     if pooled.ties:
         said.append(f"ties, which count one half: {pooled.ties:.1%}")
     if pooled.skipped:
-        said.append(f"{pooled.skipped:,} pairs are left out: not of equal token count, or too long for a model")
+        said.append(f"{pooled.skipped:,} pairs are left out: one of the group is not of equal token count, or too long")
     if pooled.reason:
         said.append(f"no n-grams: {pooled.reason}")
     return "\n".join(said)
@@ -99,8 +99,8 @@ def _show_comparisons(found: Sequence[SuiteComparison], rule: str) -> None:
         verdict = Text("resolved", "green") if one.resolved else Text("not resolved", "dim")
         family = "all together" if one.family == "all" else one.family
         who = f"{one.models[0]} − {one.models[1]}"
-        rows.append([family, who, f"{100 * one.difference:+.1f}", f"{one.adjusted:.3f}", verdict])
-    show_table("On the same questions", ["<family", "<models", "points", "p", "<verdict"], rows, rule)
+        rows.append([family, who, f"{100 * one.difference:+.1f}", str(one.clusters), f"{one.adjusted:.3f}", verdict])
+    show_table("On the same questions", ["<family", "<models", "points", "differ", "p", "<verdict"], rows, rule)
 
 
 def _score(row: SuiteRow) -> Text:

@@ -36,7 +36,8 @@ class SuiteRow(Record):
     count: int
     """answers that were scored"""
     skipped: int = 0
-    """pairs whose members are not of equal token count under every tokenizer, or too long for a model"""
+    """pairs that were left out: in their crossed group, one has members of unequal token count under a tokenizer, or is
+    too long for a model"""
     score: float | None
     """share that is right, ties counting one half; None where nothing was scored"""
     low: float | None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from functools import cache
+from itertools import pairwise
 
 import pytest
 
@@ -56,6 +57,25 @@ def test_pairs_are_crossed_minimal_and_never_repeat(name, split):
 
 
 @pytest.mark.parametrize("name", PHENOMENA)
+def test_held_out_templates_make_no_sentence_of_the_others(name):
+    """No frame of a held-out template is one that is trained on, whatever words are in it."""
+    shapes = {
+        split: {_shape(item.pair.good) for item in minimal_pairs(name, split)} for split in ("seen", "new_templates")
+    }
+    assert not shapes["seen"] & shapes["new_templates"]
+
+
+def _shape(sentence):
+    """A sentence with the kinds of its words, without what stands around any sentence."""
+    for end in filter(None, lexicon.ENDS):
+        sentence = sentence.replace(f" {end} ", " ")
+    kinds = {form: name for name, pool in POOLS.items() for form in forms(pool.seen)}
+    kinds |= {word: kind for kind in ("ADJECTIVES", "QUALITIES", "PLACES") for word in getattr(lexicon, kind)}
+    words = sentence.split()
+    return tuple(kinds.get(word, word) for word in (words[1:] if words[0] in lexicon.OPENINGS else words))
+
+
+@pytest.mark.parametrize("name", PHENOMENA)
 def test_no_good_sentence_of_a_suite_is_in_the_training_text(name, trained):
     known = set(trained)
     for split in SPLITS:
@@ -96,6 +116,24 @@ def test_held_out_words_are_never_in_what_a_suite_asks(trained):
         words = sentence.split()
         for verb in verbs & set(words):
             assert words[words.index(verb) - 1] in ("to", "has"), sentence
+
+
+def test_held_out_words_and_others_stand_in_the_same_frames(trained):
+    """Else a model has no reason to treat them alike."""
+    pairs_of_words = Counter(pair for sentence in trained for pair in pairwise(sentence.split()))
+    for name in ("ANIMALS", "PEOPLE", "THINGS", "MEN", "WOMEN"):
+        for before, form in (("one", 0), ("two", 1)):
+            seen, held = (sum(pairs_of_words[before, noun[form]] for noun in nouns) for nouns in POOLS[name])
+            assert 0 < held < 2 * seen, (name, before)
+    for name, before in (("TRANSITIVE", "to"), ("INTRANSITIVE", "to"), ("IRREGULAR", "was")):
+        form = 3 if before == "was" else 0
+        seen, held = (sum(pairs_of_words[before, verb[form]] for verb in verbs) for verbs in POOLS[name])
+        assert 0 < held < 2 * seen, name
+
+
+def test_questions_do_not_open_with_what_states():
+    for split in SPLITS:
+        assert not any(item.pair.good.startswith(lexicon.STATING) for item in minimal_pairs("inversion", split))
 
 
 def test_the_text_is_the_same_each_time_and_longer_texts_begin_alike():

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
 
 from deep_delta.data.language.phenomena import PHENOMENA
 from deep_delta.data.language.text import training_sentences
-from deep_delta.data.tokenizer import byte_tokenizer
+from deep_delta.data.tokenizer import byte_tokenizer, train_bpe
 from deep_delta.errors import DataError
 from deep_delta.evaluation.statistics import wilson
-from deep_delta.evaluation.suites.language import Questions, asked, language_rows
+from deep_delta.evaluation.suites.language import Questions, asked, critical_words, language_rows
 from deep_delta.evaluation.suites.ngrams import NGrams
 from deep_delta.evaluation.suites.pairing import compare_answers
 from deep_delta.evaluation.suites.run import evaluate_suites
@@ -115,6 +117,28 @@ def test_pairs_of_unequal_token_count_are_counted_and_left_out(examinee):
     assert 0 < sum(long.skipped.values()) < 60
     with pytest.raises(DataError, match="no pair has members of equal token count"):
         Questions.ask(["reflexive_number"], 20, [byte_tokenizer()])
+
+
+def test_groups_stay_whole_where_one_of_their_pairs_is_left_out():
+    """At the start of a line him is two tokens and he one; behind other words both are one."""
+    sentences = ["anna blamed him .", "anna blamed he .", "perhaps he sang .", "he sang .", "he blamed anna ."] * 50
+    tokenizer = train_bpe(iter(["\n".join(sentences)]), 320)
+    questions = Questions.ask(["pronoun_case"], 400, [tokenizer])
+    groups = Counter((item.split, item.group) for item in questions.items)
+    assert questions.items
+    assert set(groups.values()) == {2}
+    right, wrong = (Counter(words) for words in zip(*map(critical_words, questions.items), strict=True))
+    assert right == wrong
+    assert len(questions.items) + sum(questions.skipped.values()) == 3 * 400
+
+
+def test_known_and_held_out_words_in_one_template_are_one_cluster():
+    questions = Questions.ask(["transitivity"], 60, [])
+    none = np.zeros(len(questions.items))
+    (family, _) = compare_answers(asked(questions.items, {"a": none + 1, "b": none}), [("a", "b")])
+    assert family.clusters == 5
+    assert family.p == 2 / 2**5
+    assert not family.resolved, "five templates cannot tell"
 
 
 def test_a_suite_that_fits_no_model_is_one_line(examinee):

@@ -52,6 +52,10 @@ class Draw:
         """A word beside it."""
         return self.of(pool.seen)
 
+    def either(self, pool: Pool[Word]) -> Word:
+        """A held-out word or another, as often."""
+        return self.of(self.of((pool.seen, pool.held)))
+
     def animate(self) -> Noun:
         """An animal or a person, asked about."""
         return self.asked(self.of((ANIMALS, PEOPLE)))

@@ -187,8 +187,8 @@ PHENOMENA: Mapping[str, Phenomenon] = {
             there("there is _ {noun} near the {place} .", "{almost} _ {noun} {verb} near the {place} ."),
         ),
         (
-            there("there was _ {noun} .", "{almost} _ {noun} {verb} ."),
-            there("there was _ {adj} {noun} .", "{almost} _ {adj} {noun} {verb} ."),
+            there("there was _ {noun} .", "{almost} _ {noun} often {verb} ."),
+            there("there was _ {adj} {noun} .", "{almost} _ {adj} {noun} from the {place} {verb} ."),
         ),
     ),
     "transitivity": Phenomenon(

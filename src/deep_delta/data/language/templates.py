@@ -10,7 +10,18 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from deep_delta.data.language.draw import Draw
-from deep_delta.data.language.lexicon import ANIMALS, INTRANSITIVE, NAMES, PEOPLE, THINGS, TRANSITIVE
+from deep_delta.data.language.lexicon import (
+    ANIMALS,
+    INTRANSITIVE,
+    MEN,
+    NAMES,
+    PEOPLE,
+    STATING,
+    THINGS,
+    TIMES,
+    TRANSITIVE,
+    WOMEN,
+)
 
 
 class Pair(NamedTuple):
@@ -27,7 +38,9 @@ class Group(NamedTuple):
     second: Pair
 
     def set_in(self, opening: str, end: str) -> Group:
-        """The same with words before each sentence and before its last sign."""
+        """The same with words before each sentence, where they may stand before it, and before its last sign."""
+        if self.first.good.endswith("?") and opening.strip() in STATING:
+            opening = ""
         return Group(*(Pair(*(f"{opening}{one[:-2]}{end}{one[-2:]}" for one in pair)) for pair in self))
 
 
@@ -74,8 +87,9 @@ def subject_verb(frame: str) -> Template:
 
 def reflexive_number(frame: str) -> Template:
     def make(draw: Draw) -> Group:
-        noun, text = draw.man(), _acted(draw, frame)
-        return crossed(text.replace("#", noun.one), text.replace("#", noun.many), "himself", "themselves")
+        pool, own = draw.of(((MEN, "himself"), (WOMEN, "herself")))
+        noun, text = draw.asked(pool), _acted(draw, frame)
+        return crossed(text.replace("#", noun.one), text.replace("#", noun.many), own, "themselves")
 
     return make
 
@@ -160,8 +174,10 @@ def tense(past: str, future: str) -> Template:
         noun, verb = draw.animate(), draw.verb()
         words = {"noun": noun.one, "past": verb.past, "base": verb.base, "place": draw.place()}
         words |= {"adj": draw.adjective()}
-        before, after = draw.of((("yesterday", "tomorrow"), ("recently", "soon")))
-        return crossed(past.format(**words), future.format(**words), before, after)
+        before, after = draw.of((("yesterday", "tomorrow"), ("last", "next")))
+        when = "_" if before == "yesterday" else f"_ {draw.of(TIMES)}"
+        first, second = (frame.format(**words).replace("_", when) for frame in (past, future))
+        return crossed(first, second, before, after)
 
     return make
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from deep_delta.data.tokenizer import Tokenizer
-from deep_delta.errors import ConfigError, DataError
+from deep_delta.errors import ConfigError, DataError, DeepDeltaError
 from deep_delta.evaluation.suites.examinee import Examinee
 from deep_delta.generation.engine import generate
 from deep_delta.generation.sampling import Sampling
@@ -52,6 +53,11 @@ def harness_model(model: DdlTransformer, tokenizer: Tokenizer) -> Any:
         def tok_encode(self, string: str, **_: Any) -> list[int]:
             return list(tokenizer.encode(string))
 
+        def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
+            """Apart where both together have no token of the answer alone, which would make it certain."""
+            together: tuple[list[int], list[int]] = super()._encode_pair(context, continuation)
+            return together if together[1] else (self.tok_encode(context), self.tok_encode(continuation))
+
         def _loglikelihood_tokens(self, requests: Sequence[Any], **_: Any) -> list[tuple[float, bool]]:
             return [score_continuation(model, context, answer) for _, context, answer in requests]
 
@@ -68,6 +74,8 @@ def score_continuation(model: DdlTransformer, context: Sequence[int], answer: Se
     """Nats of the answer after the context, and whether greedy decoding would give it; the context's oldest tokens are
     left out where the model cannot hold all. DataError for an answer that is longer than that."""
     window = model.config.context_limit or WINDOW
+    if not answer:
+        return 0.0, True
     if len(answer) > window:
         raise DataError(f"an answer has {len(answer)} tokens, and the model holds {window}")
     ids = [*context, *answer][-(window + 1) :]
@@ -105,7 +113,7 @@ def run_tasks(
 ) -> list[HarnessResult]:
     """Every measure of these tasks for every model. include: a folder with task files of one's own.
 
-    ConfigError for an unknown task, and where lm-eval is not installed.
+    ConfigError for an unknown task, and where lm-eval is not installed; DataError where a task's data fail.
     """
     results = []
     for examinee in examinees:
@@ -119,9 +127,25 @@ def run_tasks(
             raise ConfigError(
                 f"lm-eval has no task {unknown[0]!r}; `lm-eval ls tasks` lists them; --include-path adds yours"
             )
-        found = simple_evaluate(model=wrapped, tasks=list(tasks), task_manager=manager, limit=limit, **_OPTIONS)
+        with _as_one_line(tasks):
+            found = simple_evaluate(model=wrapped, tasks=list(tasks), task_manager=manager, limit=limit, **_OPTIONS)
         results += _results(examinee.name, found)
     return results
+
+
+@contextmanager
+def _as_one_line(tasks: Sequence[str]) -> Iterator[None]:
+    """What task files and their data can cause, as `DataError`."""
+    from datasets.exceptions import DatasetsError
+    from jinja2 import TemplateError
+
+    try:
+        yield
+    except DeepDeltaError:
+        raise
+    except (OSError, ValueError, LookupError, StopIteration, DatasetsError, TemplateError) as error:
+        said = " ".join(str(error).split())[:300] or "no data"
+        raise DataError(f"lm-eval cannot run {', '.join(tasks)}: {type(error).__name__}: {said}") from error
 
 
 def _results(name: str, found: dict[str, Any]) -> list[HarnessResult]:

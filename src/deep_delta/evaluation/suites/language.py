@@ -30,8 +30,8 @@ Score = Callable[[Sequence[str]], np.ndarray]
 
 @dataclass(frozen=True)
 class Questions:
-    """Items that every tokenizer cuts into pairs of equal length, which every model holds; and how many others there
-    are of each phenomenon and split."""
+    """Items of groups that every tokenizer cuts into pairs of equal length, which every model holds; and how many
+    others there are of each phenomenon and split. Groups stay whole, or critical words would no longer be crossed."""
 
     items: tuple[Item, ...]
     skipped: Mapping[tuple[str, str], int]
@@ -50,6 +50,8 @@ class Questions:
                 for tokenizer in tokenizers:
                     good, bad = (_lengths(tokenizer, [item.pair[side] for item in items]) for side in (0, 1))
                     equal &= (good == bad) & (good <= context)
+                groups = np.array([item.group for item in items])
+                equal &= ~np.isin(groups, groups[~equal])
                 kept += [item for item, keep in zip(items, equal, strict=True) if keep]
                 skipped[name, split] = int((~equal).sum())
         if not kept:
@@ -217,5 +219,6 @@ def asked(items: Sequence[Item], answers: Mapping[str, np.ndarray]) -> list[Aske
     return found
 
 
-def _template(item: Item) -> tuple[str, str, int]:
-    return item.phenomenon, item.split, item.template
+def _template(item: Item) -> tuple[str, bool, int]:
+    """With known and with held-out words it is the same template."""
+    return item.phenomenon, item.split == "new_templates", item.template

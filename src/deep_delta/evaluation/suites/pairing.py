@@ -16,7 +16,8 @@ from deep_delta.runs.suites import ScoredModel, SuiteComparison
 SIGNIFICANT = 0.05
 RULE = (
     "resolved where p < 0.05 by an exact McNemar test that exchanges whole templates (of tasks, whole sequences), "
-    "corrected for all families and pairs of models (Holm); other seeds of a variant may rank otherwise"
+    "so never with fewer than 6 that differ; corrected for all families and pairs of models (Holm); other seeds of a "
+    "variant may rank otherwise"
 )
 
 
