@@ -96,7 +96,7 @@ NAMES = Pool(("anna", "ben", "clara", "david", "emma", "frank", "grace", "henry"
 
 INTRANSITIVE = Pool(
     _verbs(
-        "sleep/slept laugh smile cough sneeze fall/fell/fallen arrive swim/swam/swum sing/sang/sung run/ran/run wait "
+        "sleep/slept laugh smile cough sneeze whisper hesitate swim/swam/swum sing/sang/sung run/ran/run wait "
         "sigh dance jump listen"
     ),
     _verbs("yawn shiver wander kneel/knelt"),
@@ -109,18 +109,18 @@ TRANSITIVE = Pool(
 IRREGULAR = Pool(
     _verbs(
         "break/broke/broken take/took/taken write/wrote/written eat/ate/eaten draw/drew/drawn steal/stole/stolen "
-        "hide/hid/hidden choose/chose/chosen see/saw/seen forget/forgot/forgotten bite/bit/bitten wear/wore/worn"
+        "drive/drove/driven choose/chose/chosen see/saw/seen ring/rang/rung know/knew/known wear/wore/worn"
     ),
     _verbs("tear/tore/torn shake/shook/shaken throw/threw/thrown give/gave/given"),
 )
-"""Transitive, with a participle that is not the past."""
+"""Transitive, with a participle that is not the past, nor may be (has forgot)."""
 
 ADJECTIVES = ("tall", "happy", "sleepy", "old", "young", "small", "quiet", "hungry", "clever", "angry")
 """No past participles: has it tired?"""
 QUALITIES = ("old", "small", "heavy", "clean", "red", "blue", "cheap", "strange")
 """Of things."""
 PREPOSITIONS = ("near", "behind", "beside")
-OPENINGS = ("", "", "and", "but", "so", "well", "perhaps", "surely")
+OPENINGS = ("", "", "and", "but", "indeed", "well", "perhaps", "surely")
 ENDS = ("", "", "at night", "at noon", "in winter", "in summer", "on monday", "on friday", "again", "at home")
 """Around any sentence; the same around both members of a pair."""
 STATING = ("perhaps", "surely")

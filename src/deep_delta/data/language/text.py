@@ -100,9 +100,7 @@ def _any_noun(draw: Draw) -> str:
     noun = draw.either(draw.of((ANIMALS, PEOPLE, THINGS, MEN, WOMEN)))
     several = draw.of((False, True))
     counted = f"two {noun.many}" if several else f"one {noun.one}"
-    return draw.of(
-        (f"{counted} fell .", f"{draw.name()} {draw.action().past} {counted} .", f"{counted} {draw.verb().past} .")
-    )
+    return draw.of((f"{counted} {draw.verb().past} .", f"{draw.name()} {draw.action().past} {counted} ."))
 
 
 def _who(draw: Draw) -> str:
