@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from deep_delta.cli import console
 from deep_delta.runs.suites import SuiteResults
 
 TASK = """
@@ -65,6 +66,14 @@ def test_a_model_that_is_named_twice_is_asked_once(ddl, trained):
     assert [model["name"] for model in json.loads(out)["models"]] == ["ddl-cc", "baseline"]
 
 
+def test_a_narrow_terminal_shows_every_column(ddl, trained, monkeypatch):
+    monkeypatch.setattr(console.out, "_width", 40)
+    code, out, _ = ddl("eval", "run/ddl-cc", "--suite", "reflexive_gender", "--pairs", 20)
+    assert code == 0
+    assert max(len(line) for line in out.splitlines()) <= 40
+    assert all(word in out for word in ("reflexive_gender", "right", "both", "5-gram", "pairs"))
+
+
 def test_json_is_the_result_alone(ddl, trained):
     code, out, _ = ddl("eval", "run/ddl-cc", "--suite", "reflexive_gender", "--pairs", 20, "--json")
     assert code == 0
@@ -96,6 +105,8 @@ def test_a_task_is_scored_at_its_lengths(ddl, tiny):
         (["run", "--pairs", "0"], 2, "--pairs must be from 1 to 1,000"),
         (["run", "--pairs", "7"], 2, "--pairs must be even"),
         (["run", "--limit", "0", "--tasks", "x"], 2, "--limit must be at least 1"),
+        (["run", "--tasks", ""], 2, "--tasks names tasks"),
+        (["run", "--suite", "overwrite"], 3, "trained on text, and not on a task"),
         (["run", "--limit", "2"], 2, "--limit is for --tasks"),
         (["run", "--include-path", "run"], 2, "--include-path is for --tasks"),
         (["run", "--save", "nowhere/suites.json"], 2, "--save must be a file in a folder that there is"),

@@ -32,6 +32,26 @@ def show_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Cell]
     out.print()
 
 
+def show_fitting(title: str, columns: Sequence[str], rows: Iterable[Sequence[Cell]], note: str = "") -> None:
+    """`show_table` in as many tables as the terminal's width needs, each with the first column."""
+    rows = [list(row) for row in rows]
+    widths = [
+        max(len(column.removeprefix("<")), *(len(row[place]) for row in rows)) + 3
+        for place, column in enumerate(columns)
+    ]
+    first = 1
+    while first < len(columns):
+        last, room = first + 1, out.width - widths[0] - widths[first]
+        while last < len(columns) and widths[last] <= room:
+            room -= widths[last]
+            last += 1
+        chosen = [0, *range(first, last)]
+        ends = last == len(columns)
+        parts = [[row[place] for place in chosen] for row in rows]
+        show_table(title, [columns[place] for place in chosen], parts, note if ends else "")
+        first = last
+
+
 def count(number: float) -> str:
     """1,234 · 56.7k · 1.2M: a large number in at most six characters."""
     for least, size, unit in ((1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k")):

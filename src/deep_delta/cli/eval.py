@@ -79,7 +79,7 @@ def _parser() -> Parser:
         "--suite",
         default="all",
         metavar="NAMES",
-        help="language, logic, families or phenomena, as agreement,there [all]",
+        help="language, logic, families, phenomena or tasks, as agreement,there [all]",
     )
     parser.add_argument("--pairs", type=whole, default=1000, metavar="INT", help="of each phenomenon and split [1000]")
     parser.add_argument("--sequences", type=whole, default=256, metavar="INT", help="of a task, at each length [256]")
@@ -102,6 +102,8 @@ def _check(options: argparse.Namespace) -> None:
         raise ConfigError(f"--pairs must be even, since pairs come in crossed groups of two, got {options.pairs}")
     if options.save and (Path(options.save).is_dir() or not Path(options.save).absolute().parent.is_dir()):
         raise ConfigError(f"--save must be a file in a folder that there is, got {options.save}")
+    if options.tasks is not None and not all(options.tasks.split(",")):
+        raise ConfigError(f"--tasks names tasks, as arc_easy,my_task, got {options.tasks!r}")
     for name in ("limit", "include_path"):
         if getattr(options, name) is not None and not options.tasks:
             raise ConfigError(f"--{name.replace('_', '-')} is for --tasks, which is not given")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
-from deep_delta.cli.console import Cell, show_table
+from deep_delta.cli.console import Cell, show_fitting
 from deep_delta.runs.suites import SuiteComparison, SuiteResults, SuiteRow
 
 _SPLITS = {
@@ -29,7 +29,7 @@ def show_suites(results: SuiteResults) -> None:
             [str(one.rank), one.variant, f"{one.mean:.4f}", ", ".join(one.not_resolved_from)]
             for one in results.ranking.standings
         ]
-        show_table(
+        show_fitting(
             "Seeds together, wrong answers",
             ["rank", "<variant", "share", "<not resolved from"],
             rows,
@@ -47,7 +47,7 @@ def show_suites(results: SuiteResults) -> None:
             ]
             for one in results.harness
         ]
-        show_table("lm-evaluation-harness", ["<model", "<task", "<measure", "value", "± error", "samples"], harness)
+        show_fitting("lm-evaluation-harness", ["<model", "<task", "<measure", "value", "± error", "samples"], harness)
 
 
 def _show_language(name: str, rows: Sequence[SuiteRow]) -> None:
@@ -61,7 +61,7 @@ def _show_language(name: str, rows: Sequence[SuiteRow]) -> None:
                 counts = [_share(getattr(row, field)) for _, field in _COUNTS]
                 shown.append([label, _score(row), _interval(row), _share(row.both_right), *counts, str(row.count)])
         columns = ["<asked about", "right", "95%", "both", *(title for title, _ in _COUNTS), "pairs"]
-        show_table(f"{name}: {what}", columns, shown, _note(rows, split))
+        show_fitting(f"{name}: {what}", columns, shown, _note(rows, split))
 
 
 def _note(rows: Sequence[SuiteRow], split: str) -> str:
@@ -88,7 +88,7 @@ def _show_logic(name: str, rows: Sequence[SuiteRow]) -> None:
             shown.append([row.split, _score(row), _interval(row), exact, majority, *counts, str(row.count)])
         columns = ["<length", "right", "95%", "exact", "majority", *(title for title, _ in _COUNTS), "answers"]
         note = f"{task}\nof the answers, a guess gets {mine[0].chance:.1%} right; exact: whole sequences"
-        show_table(f"{name}: {mine[0].family}", columns, shown, note)
+        show_fitting(f"{name}: {mine[0].family}", columns, shown, note)
 
 
 def _show_comparisons(found: Sequence[SuiteComparison], rule: str) -> None:
@@ -100,7 +100,7 @@ def _show_comparisons(found: Sequence[SuiteComparison], rule: str) -> None:
         family = "all together" if one.family == "all" else one.family
         who = f"{one.models[0]} − {one.models[1]}"
         rows.append([family, who, f"{100 * one.difference:+.1f}", str(one.clusters), f"{one.adjusted:.3f}", verdict])
-    show_table("On the same questions", ["<family", "<models", "points", "differ", "p", "<verdict"], rows, rule)
+    show_fitting("On the same questions", ["<family", "<models", "points", "differ", "p", "<verdict"], rows, rule)
 
 
 def _score(row: SuiteRow) -> Text:

@@ -161,7 +161,7 @@ def _show_places(model: DdlTransformer, documents: Documents, patterns: Sequence
     """Names, shapes and sizes of some places on the first window."""
     import torch
 
-    from deep_delta.cli.inspect_tables import show_fitting
+    from deep_delta.cli.console import show_fitting
     from deep_delta.interventions import with_places
 
     device = next(model.parameters()).device

@@ -7,7 +7,7 @@ from itertools import groupby
 
 from rich.text import Text
 
-from deep_delta.cli.console import Cell, out, show_table
+from deep_delta.cli.console import Cell, out, show_fitting
 from deep_delta.runs.inspection import (
     CHANGES,
     Control,
@@ -48,26 +48,6 @@ def show_inspection(found: Inspection) -> None:
     if found.ranks:
         _show_ranks(found.ranks)
     _show_interventions(found.interventions)
-
-
-def show_fitting(title: str, columns: Sequence[str], rows: Iterable[Sequence[Cell]], note: str = "") -> None:
-    """`show_table` in as many tables as the terminal's width needs, each with the first column."""
-    rows = [list(row) for row in rows]
-    widths = [
-        max(len(column.removeprefix("<")), *(len(row[place]) for row in rows)) + 3
-        for place, column in enumerate(columns)
-    ]
-    first = 1
-    while first < len(columns):
-        last, room = first + 1, out.width - widths[0] - widths[first]
-        while last < len(columns) and widths[last] <= room:
-            room -= widths[last]
-            last += 1
-        chosen = [0, *range(first, last)]
-        ends = last == len(columns)
-        parts = [[row[place] for place in chosen] for row in rows]
-        show_table(title, [columns[place] for place in chosen], parts, note if ends else "")
-        first = last
 
 
 def _home(row: GateRow) -> str:

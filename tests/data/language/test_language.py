@@ -15,7 +15,7 @@ from deep_delta.data.language.names import check_names, chosen
 from deep_delta.data.language.pairs import SPLITS, is_for_test
 from deep_delta.data.language.phenomena import PHENOMENA
 from deep_delta.data.language.text import SENTENCES_A_DOCUMENT, LanguageText, open_language, training_sentences
-from deep_delta.data.synthetic.tasks import is_task
+from deep_delta.data.synthetic.tasks import TASKS, is_task
 from deep_delta.errors import ConfigError, DataError
 
 TRAINED = 20_000
@@ -172,10 +172,10 @@ def test_other_options_are_one_line(spec):
 
 
 def test_names_of_suites():
-    assert chosen(["all"]) == (list(PHENOMENA), True)
-    assert chosen(["logic"]) == ([], True)
-    assert chosen(["binding"]) == (["reflexive_number", "reflexive_gender"], False)
-    assert chosen(["there", "language"])[0][0] == "there"
+    assert chosen(["all"]) == (list(PHENOMENA), list(TASKS))
+    assert chosen(["logic"]) == ([], list(TASKS))
+    assert chosen(["binding"]) == (["reflexive_number", "reflexive_gender"], [])
+    assert chosen(["overwrite", "there"]) == (["there"], ["overwrite"])
     with pytest.raises(ConfigError, match="unknown suite 'filler'; did you mean filler_gap"):
         check_names(["filler"])
     with pytest.raises(ConfigError, match="unknown phenomenon"):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 
 from deep_delta.data.language.phenomena import PHENOMENA
+from deep_delta.data.synthetic.tasks import TASKS
 from deep_delta.errors import ConfigError
 
 SUITES = ("language", "logic")
@@ -13,8 +14,8 @@ FAMILIES = tuple(dict.fromkeys(phenomenon.family for phenomenon in PHENOMENA.val
 
 
 def check_names(names: Sequence[str]) -> None:
-    """`ConfigError`, with the near ones, for what is neither a suite, nor "all", a family or a phenomenon."""
-    known = ["all", *SUITES, *FAMILIES, *PHENOMENA]
+    """`ConfigError`, with the near ones, for what is neither "all", nor a suite, a family, a phenomenon or a task."""
+    known = ["all", *SUITES, *FAMILIES, *PHENOMENA, *TASKS]
     for name in names:
         if name not in known:
             near = get_close_matches(name, known, n=3)
@@ -22,13 +23,10 @@ def check_names(names: Sequence[str]) -> None:
             raise ConfigError(f"unknown suite {name[:60]!r}; {hint}")
 
 
-def chosen(names: Sequence[str]) -> tuple[list[str], bool]:
-    """The phenomena that these names mean, and whether logic is asked too."""
+def chosen(names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The phenomena and the tasks that these names mean."""
     check_names(names)
-    found: dict[str, None] = {}
-    for name in names:
-        wanted = {"all", "language"} & {name}
-        found |= dict.fromkeys(
-            one for one, phenomenon in PHENOMENA.items() if wanted or name in (one, phenomenon.family)
-        )
-    return list(found), "all" in names or "logic" in names
+    phenomena = [
+        one for one, phenomenon in PHENOMENA.items() if {"all", "language", one, phenomenon.family} & set(names)
+    ]
+    return phenomena, [task for task in TASKS if {"all", "logic", task} & set(names)]

@@ -27,9 +27,10 @@ COUNTED = 2000
 """Training sequences that the n-gram baselines are counted from."""
 
 
-def has_task(examinee: Examinee) -> bool:
-    """Whether a model was trained on a task."""
-    return is_task(examinee.about.data.name)
+def task_of(examinee: Examinee) -> str | None:
+    """The name of the task that a model was trained on; None for one of text."""
+    name = examinee.about.data.name
+    return name.split(":")[1] if is_task(name) else None
 
 
 def logic_rows(

@@ -11,7 +11,7 @@ from deep_delta.errors import DataError
 from deep_delta.evaluation.ranking import rank_seeds
 from deep_delta.evaluation.suites.examinee import Examinee
 from deep_delta.evaluation.suites.language import language_rows
-from deep_delta.evaluation.suites.logic import has_task, logic_rows
+from deep_delta.evaluation.suites.logic import logic_rows, task_of
 from deep_delta.evaluation.suites.pairing import RULE, Asked, compare_answers, compared
 from deep_delta.runs.comparison import Origin, Ranking
 from deep_delta.runs.suites import SuiteResults, SuiteRow
@@ -33,19 +33,20 @@ def evaluate_suites(
 
     `DataError` where nothing that was asked for fits any of them, `ConfigError` for an unknown name.
     """
-    phenomena, logic = chosen(names)
-    readers = [examinee for examinee in examinees if not has_task(examinee)]
-    solvers = [examinee for examinee in examinees if has_task(examinee)]
+    phenomena, tasks = chosen(names)
+    readers = [examinee for examinee in examinees if task_of(examinee) is None]
+    solvers = [examinee for examinee in examinees if task_of(examinee) in tasks]
     rows: list[SuiteRow] = []
     asked: list[Asked] = []
     if phenomena and readers:
         rows, asked = language_rows(readers, phenomena, pairs, told=told)
-    if logic and solvers:
+    if solvers:
         found, more = logic_rows(solvers, sequences, told=told)
         rows, asked = rows + found, asked + more
     if not rows:
-        kind = "a task, which has no sentences" if solvers else "text, and not on a task; train one with --data synth:…"
-        raise DataError(f"nothing to evaluate: the models were trained on {kind}")
+        known = ", ".join(dict.fromkeys(f"synth:{task_of(examinee)}" for examinee in examinees if task_of(examinee)))
+        on = known if known and not readers else "text, and not on a task; train one with --data synth:…"
+        raise DataError(f"nothing to evaluate: the models were trained on {on}")
     comparisons = compare_answers(asked, compared([examinee.about for examinee in examinees]))
     return SuiteResults(
         date=datetime.now(UTC).isoformat(timespec="seconds"),
