@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from itertools import islice
 
 import numpy as np
 import pytest
 
+from deep_delta.data.language.draw import draws
 from deep_delta.data.language.pairs import minimal_pairs
+from deep_delta.data.language.phenomena import PHENOMENA
 from deep_delta.data.language.text import training_sentences
 from deep_delta.evaluation.suites.ngrams import DISCOUNT, NGrams
 from deep_delta.evaluation.suites.pairs import preferences
@@ -65,6 +68,30 @@ def test_words_side_by_side_are_learnt_and_word_frequencies_are_worth_nothing():
     assert score("determiner_noun", 2) > 0.9
     assert score("across_clause", 5) < 0.8
     assert score("inversion", 5) < 0.7
+
+
+def sentences_of(name, *, shuffled):
+    """Sentences without end of the seen templates of a phenomenon; of good and bad ones by a coin if shuffled."""
+    for draw in draws("shuffled", held=False):
+        group = draw.of(PHENOMENA[name].seen)(draw)
+        pair = draw.of(group)
+        yield draw.of(pair) if shuffled else pair.good
+
+
+def test_a_text_with_shuffled_labels_teaches_nothing():
+    """Sentences of the same templates, all good ones or good and bad ones by a coin."""
+
+    def score(*, shuffled):
+        found = []
+        for name in PHENOMENA:
+            counts = NGrams(islice(sentences_of(name, shuffled=shuffled), 1000))
+            items = minimal_pairs(name, "seen", 100)
+            good, bad = (counts.log_likelihoods([item.pair[side] for item in items], 5) for side in (0, 1))
+            found.append(preferences(good, bad).mean())
+        return np.mean(found)
+
+    assert score(shuffled=False) > 0.65
+    assert 0.44 < score(shuffled=True) < 0.56
 
 
 def test_no_text_knows_nothing():
