@@ -16,6 +16,9 @@ from deep_delta.runs.layout import RunFolder
 from deep_delta.runs.storage import atomic_write
 from deep_delta.runs.suites import ScoredModel, SuiteResults
 
+_NO_RECIPE = ("seed", "tracker")
+"""Fields of the training that models of one recipe may differ in."""
+
 if TYPE_CHECKING:
     import torch
 
@@ -140,8 +143,9 @@ def _examinees(folders: Sequence[Path], names: Sequence[str], device: torch.devi
             step=manifest.step, data=manifest.data,
         )  # fmt: skip
         yield Examinee(
-            about, tokenizer, partial(_model, folder, device), model.config.context_limit, _data_spec(folder)
-        )
+            about, tokenizer, partial(_model, folder, device), model.config.context_limit, _data_spec(folder),
+            manifest.model, {name: value for name, value in manifest.training.items() if name not in _NO_RECIPE},
+        )  # fmt: skip
 
 
 def _model(folder: Path, device: torch.device) -> DdlTransformer:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
-from deep_delta.cli.console import Cell, show_fitting
+from deep_delta.cli.console import Cell, out, show_fitting
 from deep_delta.runs.suites import SuiteComparison, SuiteResults, SuiteRow
 
 _SPLITS = {
@@ -35,6 +35,9 @@ def show_suites(results: SuiteResults) -> None:
             rows,
             results.ranking.rule,
         )
+    if results.unranked is not None:
+        out.print(Text(results.unranked, "dim"))
+        out.print()
     if results.harness:
         harness: list[list[Cell]] = [
             [

@@ -106,4 +106,6 @@ class SuiteResults(Result):
     """when a difference counts as resolved"""
     ranking: Ranking | None = None
     """variants by their wrong answers, where several seeds of one were given"""
+    unranked: str | None = None
+    """why there is no ranking, where several models of a variant were given"""
     harness: tuple[HarnessResult, ...] = ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -107,6 +108,28 @@ def test_several_models_are_compared_and_seeds_are_pooled(examinee):
     assert {one.variant for one in results.ranking.standings} == {"ddl-cc", "baseline"}
     assert all(len(one.values) == 2 for one in results.ranking.standings)
     assert SuiteResults.model_validate_json(results.to_json()) == results
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"seed": 0}, "ddl-cc is there twice with seed 0"),
+        ({"step": 2}, "baseline is at step 1, and other at step 2"),
+        ({"data": None}, "baseline and other were trained on different text or with different tokenizers"),
+        ({"training": {"batch_size": 8}}, "baseline and other differ in batch_size"),
+        ({"model": {"d_model": 32}}, "models of ddl-cc differ in d_model"),
+    ],
+    ids=str,
+)
+def test_what_are_no_seeds_is_not_ranked_over_seeds(change, says, examinee, identity):
+    about = {"data": identity.model_copy(update={"sha256": "1" * 64})} if "data" in change else change
+    recipe = {name: about.pop(name) for name in ("training", "model") if name in about}
+    seed = about.pop("seed", 1)
+    other = replace(examinee("other", seed, **about), **recipe)
+    models = [examinee("baseline", 0, variant="baseline"), examinee("ddl-cc", 0), other]
+    results = evaluate_suites(models, ORIGIN, names=["tense"], pairs=4)
+    assert results.ranking is None
+    assert results.unranked == f"not ranked over seeds: {says}"
 
 
 def test_pairs_of_unequal_token_count_are_counted_and_left_out(examinee):

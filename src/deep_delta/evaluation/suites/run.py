@@ -8,16 +8,15 @@ from datetime import UTC, datetime
 from deep_delta.data.language.names import chosen
 from deep_delta.data.language.pairs import NUM_PAIRS
 from deep_delta.errors import DataError
-from deep_delta.evaluation.ranking import rank_seeds
 from deep_delta.evaluation.suites.examinee import Examinee
 from deep_delta.evaluation.suites.language import language_rows
 from deep_delta.evaluation.suites.logic import logic_rows, task_of
 from deep_delta.evaluation.suites.pairing import RULE, Asked, compare_answers, compared
-from deep_delta.runs.comparison import Origin, Ranking
+from deep_delta.evaluation.suites.seeds import rank_variants
+from deep_delta.runs.comparison import Origin
 from deep_delta.runs.suites import SuiteResults, SuiteRow
 
 SEQUENCES = 256
-WRONG = "wrong answers, all families together"
 
 
 def evaluate_suites(
@@ -48,6 +47,7 @@ def evaluate_suites(
         on = known if known and not readers else "text, and not on a task; train one with --data synth:…"
         raise DataError(f"nothing to evaluate: the models were trained on {on}")
     comparisons = compare_answers(asked, compared([examinee.about for examinee in examinees]))
+    ranking, unranked = rank_variants(examinees, rows)
     return SuiteResults(
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         origin=origin,
@@ -55,20 +55,6 @@ def evaluate_suites(
         rows=tuple(rows),
         comparisons=tuple(comparisons),
         rule=RULE if comparisons else "",
-        ranking=_rank_seeds(examinees, rows),
+        ranking=ranking,
+        unranked=unranked,
     )
-
-
-def _rank_seeds(examinees: Sequence[Examinee], rows: Sequence[SuiteRow]) -> Ranking | None:
-    """Variants by the share of wrong answers over all, where one of them is there with several seeds."""
-    wrong: dict[str, list[float]] = {}
-    for examinee in examinees:
-        mine = [row for row in rows if row.model == examinee.name and row.score is not None and row.suite == "language"]
-        pooled = [row for row in mine if row.family == "all"]
-        count = sum(row.count for row in pooled)
-        if count:
-            right = sum((row.score or 0) * row.count for row in pooled)
-            wrong.setdefault(examinee.about.variant, []).append(1 - right / count)
-    if len(wrong) < 2 or all(len(values) < 2 for values in wrong.values()):
-        return None
-    return rank_seeds(wrong, WRONG)
