@@ -35,6 +35,19 @@ def test_a_task_is_sampled_from_a_symbol(ddl, tiny):
     assert ddl("report", "task")[0] == 0
 
 
+def test_a_run_that_has_logged_nothing_is_one_line(ddl, tmp_path):
+    log = tmp_path / "run" / "ddl" / "events.jsonl"
+    log.parent.mkdir(parents=True)
+    log.touch()
+    for command in (["report", "run"], ["export", "run", "--csv", "tables"]):
+        code, out, err = ddl(*command)
+        assert (code, out) == (3, "")
+        assert "has logged no step and no evaluation yet" in err
+        assert err.count("\n") == 1
+    assert not (tmp_path / "run" / "report.html").exists()
+    assert not (tmp_path / "tables").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
@@ -44,6 +57,7 @@ def test_a_task_is_sampled_from_a_symbol(ddl, tiny):
         (["unstarted"], 3, "no variant that has begun"),
         (["made", "--out", "mine.txt"], 2, "no page of ddl report"),
         (["made", "--out", "."], 2, "is a folder"),
+        (["made", "--figures", "x", "--out", "x"], 2, "--figures wants a folder of its own"),
         (["made", "--figures", "empty/.."], 2, "not empty"),
         (["made", "--nonsense"], 2, "unknown option"),
     ],

@@ -34,7 +34,7 @@ def run(arguments: Sequence[str]) -> None:
     from deep_delta.explore.export import export_csv
 
     with notes.status("reading and writing"):
-        exploration = open_paths(options.runs).read_all()
+        exploration = open_paths(options.runs).read_all().require_content()
         written = export_csv(exploration, Path(options.csv))
     for notice in exploration.notices:
         notes.print(notice, markup=False, soft_wrap=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from deep_delta.cli.device import check_device_name, resolve_device
 from deep_delta.cli.options import Parser
-from deep_delta.errors import DeepDeltaError
+from deep_delta.errors import ConfigError, DeepDeltaError
 from deep_delta.runs.layout import resolve_checkpoint
 
 if TYPE_CHECKING:
@@ -44,6 +44,8 @@ def run(arguments: Sequence[str]) -> None:
     page = Path(options.out) if options.out else (first if first.is_dir() else first.parent) / "report.html"
     if options.figures is not None:
         check_folder(Path(options.figures))
+        if Path(options.figures).resolve() in (page.resolve(), *page.resolve().parents[:1]):
+            raise ConfigError(f"--figures wants a folder of its own, and the page goes to {page}")
     exploration, size = write_report(options.runs, page, samples=options.samples, device=options.device)
     for notice in exploration.notices:
         notes.print(notice, markup=False, soft_wrap=True)
@@ -68,7 +70,7 @@ def write_report(
     check_target(page)
     converter()
     with notes.status("reading"):
-        exploration.read_all()
+        exploration.read_all().require_content()
     texts = list(_samples(exploration, device)) if samples else []
     with notes.status("drawing"):
         return exploration, write_page(exploration, page, texts)

@@ -226,6 +226,12 @@ class Exploration:
             pass
         return self
 
+    def require_content(self) -> Exploration:
+        """`DataError` where there is nothing to show once all is read: no step, no evaluation, no result."""
+        if self.benchmarks or self.suites or self.inspections or any(trace.measures() for trace in self.traces):
+            return self
+        raise DataError(f"{self.runs[0].path} has logged no step and no evaluation yet; {self.notices[0]}")
+
     def _group(self) -> None:
         """Experiments: runs with the same data, models and training but for the seed."""
         groups: dict[str, list[Run]] = {}

@@ -53,10 +53,10 @@ def ranking_table(experiment: Experiment) -> Table:
                 slug,
                 standing.mean if standing else None,
                 (max(standing.values) - min(standing.values)) / 2 if standing and len(standing.values) > 1 else None,
-                " ".join(f"{seed}: {_short(loss)}" for seed, loss in best.items()),
+                ", ".join(f"{seed}: {_short(loss)}" for seed, loss in best.items()),
                 against,
-                verdict,
-                ", ".join(standing.not_resolved_from) if standing else "; ".join(_ended(variant)),
+                verdict if standing else "; ".join(_ended(variant)),
+                ", ".join(standing.not_resolved_from) if standing else "",
             )
         )
     columns = (
@@ -275,7 +275,7 @@ def _ended(variant: Variant) -> Iterator[str]:
 
 
 def _short(loss: float | None) -> str:
-    return "–" if loss is None else f"{loss:.4g}"
+    return "–" if loss is None else f"{loss:.4f}"
 
 
 def _mean(values: Sequence[float]) -> float | None:
