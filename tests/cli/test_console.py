@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 
 from deep_delta.cli.console import count, duration
@@ -13,3 +16,18 @@ def test_counts_are_short(number, text):
 @pytest.mark.parametrize(("seconds", "text"), [(0.4, "0:00"), (59.6, "1:00"), (754, "12:34"), (18367, "5:06:07")])
 def test_durations_are_clocks(seconds, text):
     assert duration(seconds) == text
+
+
+def test_a_reader_that_leaves_ends_the_command_with_its_code():
+    """As `ddl … | true` does: the exit code is the shell's for a closed pipe, and nothing is said."""
+    program = "from deep_delta.cli.console import out; from deep_delta.cli import main, schema; "
+    program += "schema.run = lambda rest: [out.print('x' * 70) for _ in range(10_000)]; "
+    program += "raise SystemExit(main.main(['schema']))"
+    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr is not None
+    said = process.stderr.read()
+    process.stderr.close()
+    assert (process.wait(), said) == (141, b"")

@@ -7,7 +7,6 @@ import importlib.metadata
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from functools import partial
 from typing import TypeVar
@@ -25,6 +24,7 @@ from deep_delta.benchmarks.timing import Clock, interleave
 from deep_delta.errors import ConfigError
 from deep_delta.models.modes import usual_defaults
 from deep_delta.runs.benchmark import Benchmark, BenchmarkRow, Ceiling, Phase, StepTime, Unmeasured
+from deep_delta.runs.clock import now
 from deep_delta.training.memory import keep_freed_memory
 from deep_delta.training.provenance import origin
 
@@ -74,7 +74,7 @@ class Runner:
         made = origin(self.setting.device)
         return Benchmark(
             origin=made.model_copy(update={"versions": {**made.versions, **_extras()}}),
-            date=datetime.now(UTC).isoformat(timespec="seconds"),
+            date=now(),
             capabilities=capabilities(self.setting.device),
             load=str(self.meter),
             quick=self.setting.quick,

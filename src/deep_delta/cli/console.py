@@ -9,8 +9,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-out = Console(highlight=False)
-notes = Console(stderr=True, highlight=False)
+
+class _Screen(Console):
+    def on_broken_pipe(self) -> None:
+        """The reader has left, as in `ddl compare … | head`: `main` gives the exit code, and not rich."""
+        raise BrokenPipeError
+
+
+out = _Screen(highlight=False)
+notes = _Screen(stderr=True, highlight=False)
 
 Cell = str | Text
 

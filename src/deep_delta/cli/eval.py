@@ -14,7 +14,7 @@ from deep_delta.errors import ConfigError, DataError
 from deep_delta.runs.comparison import TrainingComparison
 from deep_delta.runs.layout import RunFolder
 from deep_delta.runs.storage import atomic_write
-from deep_delta.runs.suites import ScoredModel, SuiteResults
+from deep_delta.runs.suites import ScoredModel
 
 _NO_RECIPE = ("seed", "tracker")
 """Fields of the training that models of one recipe may differ in."""
@@ -52,14 +52,16 @@ def run(arguments: Sequence[str]) -> None:
 
     from deep_delta.cli.console import notes
     from deep_delta.cli.eval_tables import show_suites
-    from deep_delta.evaluation.suites.run import evaluate_suites
+    from deep_delta.evaluation.suites.run import evaluate_suites, evaluate_tasks
     from deep_delta.training.provenance import origin
 
     device = resolve_device(options.device)
     examinees = list(_examinees(folders, names, device))
     with notes.status("evaluating") as status:
         if options.tasks:
-            results = _harness(options, examinees, device)
+            include = Path(options.include_path) if options.include_path else None
+            tasks = options.tasks.split(",")
+            results = evaluate_tasks(examinees, origin(device), tasks, include=include, limit=options.limit)
         else:
             results = evaluate_suites(
                 examinees, origin(device), names=options.suite.split(","), pairs=options.pairs,
@@ -115,7 +117,7 @@ def _check(options: argparse.Namespace) -> None:
     if options.include_path and not Path(options.include_path).is_dir():
         raise ConfigError(f"--include-path must be a folder, and there is none at {options.include_path}")
     if not options.tasks:
-        from deep_delta.data.language.names import check_names
+        from deep_delta.evaluation.suites.names import check_names
 
         check_names(options.suite.split(","))
 
@@ -158,17 +160,3 @@ def _data_spec(folder: Path) -> str | None:
     """What the run said of its data; None where the run's comparison is not there."""
     comparison = RunFolder.around(folder).comparison
     return TrainingComparison.read(comparison).data_spec if comparison.exists() else None
-
-
-def _harness(options: argparse.Namespace, examinees: Sequence[Examinee], device: torch.device) -> SuiteResults:
-    from datetime import UTC, datetime
-
-    from deep_delta.evaluation.suites.harness import run_tasks
-    from deep_delta.training.provenance import origin
-
-    include = Path(options.include_path) if options.include_path else None
-    found = run_tasks(examinees, options.tasks.split(","), include=include, limit=options.limit)
-    return SuiteResults(
-        date=datetime.now(UTC).isoformat(timespec="seconds"), origin=origin(device),
-        models=tuple(examinee.about for examinee in examinees), rows=(), harness=tuple(found),
-    )  # fmt: skip

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import datetime
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from deep_delta.cli.device import check_device_name, resolve_device
 from deep_delta.cli.inspect_options import open_documents, parse_changes, parse_layers, read_interventions
 from deep_delta.cli.options import Parser, whole
 from deep_delta.errors import CheckpointError, ConfigError, DataError
+from deep_delta.runs.clock import now
 from deep_delta.runs.inspection import CHANGES, InspectedModel, Inspection
 from deep_delta.runs.layout import RunFolder, resolve_checkpoint
 from deep_delta.runs.manifest import read_manifest
@@ -71,7 +71,7 @@ def run(arguments: Sequence[str]) -> None:
     with _progress(num_passes(subject, interventions)) as advance:
         found = inspect_model(subject, interventions, seed=options.seed, advance=advance)
     inspection = Inspection(
-        date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        date=now(),
         origin=origin(subject.device),
         model=InspectedModel(
             path=str(folder),

@@ -9,9 +9,7 @@ from __future__ import annotations
 import random
 import signal
 import time
-import uuid
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +22,15 @@ from deep_delta.evaluation.flops import flops_per_token
 from deep_delta.models.config import DdlConfig
 from deep_delta.models.modes import usual_defaults
 from deep_delta.models.transformer import DdlTransformer
+from deep_delta.runs.clock import now
 from deep_delta.runs.layout import VariantFolder
 from deep_delta.training.checkpoint import TrainState, restore, save_checkpoint
-from deep_delta.training.config import TrackerName, TrainingConfig
+from deep_delta.training.config import TrainingConfig
 from deep_delta.training.optimizer import build_optimizer
 from deep_delta.training.reporting import Reporter, StepReport
 from deep_delta.training.signals import Interrupted, StopRequest
-from deep_delta.training.sinks import TrackedRun
 from deep_delta.training.step import prepare_loss, take_step
-from deep_delta.training.tracking import Tracker
+from deep_delta.training.tracking import Tracker, follow
 from deep_delta.training.validation import Validation
 
 
@@ -199,29 +197,8 @@ def _begin(job: Job, checkpoint: Path | None, reporter: Reporter) -> _Run:
         events.truncate_after(state.step)
         events.append("resumed", step=state.step, checkpoint=checkpoint.name, **about)
     model.train()
-    tracker = None if training.tracker is None else Tracker(_tracked(job, training.tracker, state.step), reporter.noted)
+    tracker = follow(job.folder, job.config, training, state.step, reporter.noted)
     return _Run(job, model, optimizer, state, batches, validation, reporter, tracker)
-
-
-def _tracked(job: Job, name: TrackerName, step: int) -> TrackedRun:
-    """The run that a tracker shows: the same one when training goes on, told by the event log."""
-    events = job.folder.events
-    known = [event for event in events.read() if event["kind"] == "tracked" and event["tracker"] == name]
-    if not known:
-        known = [{"id": uuid.uuid4().hex}]
-        events.append("tracked", step=step, tracker=name, id=known[0]["id"])
-    config = {f"model.{field}": value for field, value in job.config.model_dump().items()}
-    config |= {f"train.{field}": value for field, value in job.training.model_dump().items()}
-    run = job.folder.path.parent.resolve()
-    return TrackedRun(
-        tracker=name, id=known[0]["id"], project="deep-delta-learning", name=f"{run.name}/{job.variant}",
-        folder=job.folder.path, config=config, step=step,
-    )  # fmt: skip
-
-
-def now() -> str:
-    """UTC, ISO 8601, to the second."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _seed(seed: int) -> None:

@@ -23,13 +23,14 @@ from deep_delta.evaluation.ranking import rank_runs
 from deep_delta.models.config import DdlConfig
 from deep_delta.models.modes import usual_defaults
 from deep_delta.models.transformer import DdlTransformer
+from deep_delta.runs.clock import now
 from deep_delta.runs.comparison import Origin, Ranking, TrainingComparison
 from deep_delta.runs.layout import BEST, RunFolder, resolve_checkpoint
 from deep_delta.runs.manifest import read_manifest
 from deep_delta.runs.storage import atomic_write, require_space
 from deep_delta.training.checkpoint import checkpoint_bytes, require_same_data
 from deep_delta.training.config import TrainingConfig
-from deep_delta.training.loop import Job, now, train_variant
+from deep_delta.training.loop import Job, train_variant
 from deep_delta.training.provenance import origin
 from deep_delta.training.reporting import Reporter, Silent
 from deep_delta.training.signals import Interrupted, StopRequest

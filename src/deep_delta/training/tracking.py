@@ -8,14 +8,17 @@ from __future__ import annotations
 import importlib.util
 import queue
 import threading
+import uuid
 from collections.abc import Callable, Mapping
-from typing import Any, get_args
+from typing import Any
 
 from deep_delta.errors import ConfigError
-from deep_delta.training.config import TrackerName
+from deep_delta.models.config import DdlConfig
+from deep_delta.runs.layout import VariantFolder
+from deep_delta.training.config import TrackerName, TrainingConfig
 from deep_delta.training.sinks import SINKS, Sink, TrackedRun
 
-TRACKERS: tuple[TrackerName, ...] = get_args(TrackerName)
+_PROJECT = "deep-delta-learning"
 _WAITING = 10_000
 _PATIENCE = 5.0
 
@@ -26,6 +29,32 @@ def require_tracker(name: TrackerName | None) -> None:
     """`ConfigError`, naming what to install, where a tracker is asked for and is not there."""
     if name is not None and importlib.util.find_spec(name) is None:
         raise ConfigError(f"tracker {name} is not installed; pip install {name}")
+
+
+def follow(
+    folder: VariantFolder, config: DdlConfig, training: TrainingConfig, step: int, tell: Callable[[str], None]
+) -> Tracker | None:
+    """Begin to track a variant from this step on, or go on in the run that its event log names; None where no tracker
+    is asked for. tell: is given a line when the tracker fails."""
+    name = training.tracker
+    if name is None:
+        return None
+    known = [event for event in folder.events.read() if event["kind"] == "tracked" and event["tracker"] == name]
+    identity = known[0]["id"] if known else uuid.uuid4().hex
+    if not known:
+        folder.events.append("tracked", step=step, tracker=name, id=identity)
+    fields = {f"model.{field}": value for field, value in config.model_dump().items()}
+    fields |= {f"train.{field}": value for field, value in training.model_dump().items()}
+    run = TrackedRun(
+        tracker=name,
+        id=identity,
+        project=_PROJECT,
+        name=f"{folder.path.parent.resolve().name}/{folder.slug}",
+        folder=folder.path,
+        config=fields,
+        step=step,
+    )
+    return Tracker(run, tell)
 
 
 class Tracker:

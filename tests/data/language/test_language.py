@@ -11,11 +11,10 @@ import pytest
 from deep_delta.data.corpus import open_corpus
 from deep_delta.data.language import lexicon, pairs
 from deep_delta.data.language.lexicon import Pool
-from deep_delta.data.language.names import check_names, chosen
 from deep_delta.data.language.pairs import SPLITS, is_for_test
 from deep_delta.data.language.phenomena import PHENOMENA
 from deep_delta.data.language.text import SENTENCES_A_DOCUMENT, LanguageText, open_language, training_sentences
-from deep_delta.data.synthetic.tasks import TASKS, is_task
+from deep_delta.data.synthetic.tasks import is_task
 from deep_delta.errors import ConfigError, DataError
 
 TRAINED = 20_000
@@ -171,12 +170,6 @@ def test_other_options_are_one_line(spec):
         open_corpus("synth:languages")
 
 
-def test_names_of_suites():
-    assert chosen(["all"]) == (list(PHENOMENA), list(TASKS))
-    assert chosen(["logic"]) == ([], list(TASKS))
-    assert chosen(["binding"]) == (["reflexive_number", "reflexive_gender"], [])
-    assert chosen(["overwrite", "there"]) == (["there"], ["overwrite"])
-    with pytest.raises(ConfigError, match="unknown suite 'filler'; did you mean filler_gap"):
-        check_names(["filler"])
+def test_an_unknown_phenomenon_is_one_line():
     with pytest.raises(ConfigError, match="unknown phenomenon"):
         minimal_pairs("nothing", "seen")

@@ -7,15 +7,17 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from deep_delta.data.synthetic.arithmetic import BracketedArithmetic, ModularArithmetic
+from deep_delta.data.synthetic.brackets import MOST_KINDS, Dyck
 from deep_delta.data.synthetic.copying import MOST_SYMBOLS, Copying
+from deep_delta.data.synthetic.entities import Entities
 from deep_delta.data.synthetic.groups import WordProblem, cyclic, symmetric
-from deep_delta.data.synthetic.lookup import MultiHop, TransitiveOrder
+from deep_delta.data.synthetic.lookup import MultiHop
+from deep_delta.data.synthetic.ordering import TransitiveOrder
 from deep_delta.data.synthetic.reasoning import BooleanExpression, Chaining
 from deep_delta.data.synthetic.recall import Recall
 from deep_delta.data.synthetic.rewriting import Overwrite, SkewedRecall
 from deep_delta.data.synthetic.rule import Rule
 from deep_delta.data.synthetic.task import Lengths, Task
-from deep_delta.data.synthetic.tracking import MOST_KINDS, Dyck, Entities
 from deep_delta.errors import ConfigError
 
 SCHEME = "synth"

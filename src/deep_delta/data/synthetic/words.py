@@ -9,6 +9,7 @@ import hashlib
 import numpy as np
 
 _GAMMA = np.array([0x9E3779B97F4A7C15], dtype=np.uint64)
+_LAST = np.uint64(2**64 - 1)
 _MULTIPLIERS = np.array([0xBF58476D1CE4E5B9, 0x94D049BB133111EB], dtype=np.uint64)
 
 
@@ -40,3 +41,10 @@ def strands(words: np.ndarray, start: int, count: int, places: int) -> tuple[np.
     same however many places follow it."""
     block = words[:, start : start + count * places].reshape(len(words), places, count)
     return tuple(block[..., strand] for strand in range(count))
+
+
+def shuffled(words: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """A random order of the first `counts` [B] places of words [B, N], int64 [B, N]: those come first, evenly shuffled,
+    and the others behind them."""
+    beyond = np.arange(words.shape[1]) >= counts[:, None]
+    return np.argsort(np.where(beyond, _LAST, words), axis=1, kind="stable")

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from pathlib import Path
 
-from deep_delta.data.language.names import chosen
 from deep_delta.data.language.pairs import NUM_PAIRS
 from deep_delta.errors import DataError
 from deep_delta.evaluation.suites.examinee import Examinee
+from deep_delta.evaluation.suites.harness import run_tasks
 from deep_delta.evaluation.suites.language import language_rows
 from deep_delta.evaluation.suites.logic import logic_rows, task_of
+from deep_delta.evaluation.suites.names import chosen
 from deep_delta.evaluation.suites.pairing import RULE, Asked, compare_answers, compared
 from deep_delta.evaluation.suites.seeds import rank_variants
+from deep_delta.runs.clock import now
 from deep_delta.runs.comparison import Origin
 from deep_delta.runs.suites import SuiteResults, SuiteRow
 
@@ -49,7 +51,7 @@ def evaluate_suites(
     comparisons = compare_answers(asked, compared([examinee.about for examinee in examinees]))
     ranking, unranked = rank_variants(examinees, rows)
     return SuiteResults(
-        date=datetime.now(UTC).isoformat(timespec="seconds"),
+        date=now(),
         origin=origin,
         models=tuple(examinee.about for examinee in examinees),
         rows=tuple(rows),
@@ -58,3 +60,17 @@ def evaluate_suites(
         ranking=ranking,
         unranked=unranked,
     )
+
+
+def evaluate_tasks(
+    examinees: Sequence[Examinee],
+    origin: Origin,
+    tasks: Sequence[str],
+    *,
+    include: Path | None = None,
+    limit: int | None = None,
+) -> SuiteResults:
+    """Ask every model tasks of lm-evaluation-harness; see `harness.run_tasks`, which raises the same errors."""
+    found = run_tasks(examinees, tasks, include=include, limit=limit)
+    models = tuple(examinee.about for examinee in examinees)
+    return SuiteResults(date=now(), origin=origin, models=models, rows=(), harness=tuple(found))

@@ -1,4 +1,4 @@
-"""The names that `ddl eval --suite` takes."""
+"""The names that `ddl eval --suite` takes. Imports no torch."""
 
 from __future__ import annotations
 
