@@ -216,3 +216,35 @@ def test_a_signal_saves_and_the_run_resumes(signum, code, ddl, text, tmp_path, t
     assert last.endswith("continue with --resume run")
     step = TrainingComparison.read(tmp_path / "run" / "training_comparison.json").runs[0].step
     assert ddl("train", "--resume", "run", "--train.max-steps", step + 2)[0] == 0
+
+
+def test_several_seeds_are_trained_pooled_resumed_and_compared(ddl, text, tiny):
+    options = ["--variants", "baseline,ddl", "--data", text, "--out", "several", *tiny]
+    code, out, err = ddl("train", *options, "--train.max-steps", 2, "--seeds", 2)
+    assert code == 0, err
+    assert "± is the 95% interval of a mean over seeds" in out
+    assert "ddl compare several --data OTHER.txt" in out
+    assert "ddl generate several/seed-0/" in out
+    assert "seed 1  ddl  step 2/2" in err
+    code, out, err = ddl("train", "--resume", "several", "--seeds", 3, "--train.max-steps", 3)
+    assert code == 0, err
+    assert "seed 0  ddl  step 3/3" in err
+    assert "seed 2  baseline  step 3/3" in err
+    code, out, err = ddl("compare", "several", "--data", text)
+    assert code == 0, err
+    assert "Over seeds: bits per byte" in out
+    code, out, err = ddl("compare", "several", "several/seed-0/ddl/checkpoints/step-2", "--data", text)
+    assert code == 0, err
+    assert "not ranked over seeds" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--seeds", 0), "--seeds must be from 1 to 100, got 0"),
+        (("--resume", "run", "--seeds", 2), "run is no folder of several seeds"),
+    ],
+)
+def test_seeds_that_cannot_be_meant_are_one_line(arguments, says, ddl, trained):
+    code, _, err = ddl("train", *arguments)
+    assert (code, one_line(err), says in err) == (2, True, True)

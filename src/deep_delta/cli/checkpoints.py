@@ -10,10 +10,12 @@ from deep_delta.runs.manifest import read_manifest
 
 
 def checkpoint_folders(given: str) -> list[Path]:
-    """The folders that one argument means; a run stands for the latest checkpoint of each of its variants."""
+    """The folders that one argument means; a run stands for the latest checkpoint of each of its variants, and a folder
+    of several seeds for those of each seed."""
     run = RunFolder(Path(given))
-    if run.comparison.exists():
-        return [latest for variant in run.variants() if (latest := variant.latest())]
+    runs = [run] if run.comparison.exists() else list(run.seeds().values())
+    if runs:
+        return [latest for one in runs for variant in one.variants() if (latest := variant.latest())]
     return [resolve_checkpoint(given)]
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from deep_delta.cli.checkpoints import checkpoint_folders, short_names
 from deep_delta.cli.device import check_device_name, resolve_device
@@ -24,12 +24,14 @@ if TYPE_CHECKING:
 _DESCRIPTION = """
 Evaluate checkpoints on the same text: loss and perplexity per token, bits per byte (which compares models whatever
 their tokenizers), parameters, counted FLOPs per token, and what the gates did. Every model predicts the same excerpts,
-spread evenly over the split. "Not resolved" means that the text at hand does not tell two models apart. On a task
-(--data synth:TASK), every model reads the same sequences, and its right answers are counted by length.
+spread evenly over the split. "Not resolved" means that the text at hand does not tell two models apart. Where a variant
+is there from several seeds, the variants are ranked over seeds too. On a task (--data synth:TASK), every model reads
+the same sequences, and its right answers are counted by length.
 """
 
 _EXAMPLES = """
   ddl compare runs/book/*/checkpoints/LATEST --data other.txt
+  ddl compare runs/seeds --data other.txt
   ddl compare runs/book --max-bytes 1000000 --save result.json
   ddl compare runs/parity --data synth:parity:test=64-512
   ddl compare runs/a/ddl-cc runs/b/ddl-cc/checkpoints/step-100/best_validation
@@ -61,7 +63,10 @@ def run(arguments: Sequence[str]) -> None:
 def _parser() -> Parser:
     parser = Parser("compare CHECKPOINT… [options]", _DESCRIPTION, _EXAMPLES)
     parser.add_argument(
-        "checkpoints", nargs="*", metavar="CHECKPOINT", help="step-N folders, LATEST files, or RUN for all its variants"
+        "checkpoints",
+        nargs="*",
+        metavar="CHECKPOINT",
+        help="step-N folders, LATEST files, or RUN for all its variants (and seeds)",
     )
     parser.add_data()
     parser.add_argument(
@@ -141,18 +146,20 @@ def _candidates(options: argparse.Namespace, folders: Sequence[Path], names: Seq
 
 def _load(folders: Sequence[Path], names: Sequence[str], device: torch.device) -> Iterator[Candidate]:
     from deep_delta.evaluation.compare import Candidate
+    from deep_delta.evaluation.seeds import Trained
     from deep_delta.training.checkpoint import load_checkpoint
     from deep_delta.training.config import TrainingConfig
 
     for folder, name in zip(folders, names, strict=True):
         model, tokenizer, manifest = load_checkpoint(folder, device)
         seq_len = TrainingConfig.model_validate(manifest.training).seq_len
-        yield Candidate(name, manifest.variant, manifest.step, model, tokenizer, seq_len)
+        trained = Trained.of(name, manifest)
+        yield Candidate(name, manifest.variant, manifest.step, model, tokenizer, seq_len, trained)
 
 
 def _show(comparison: Comparison) -> None:
     from deep_delta.cli.console import count, show_table
-    from deep_delta.cli.tables import show_gates, unresolved
+    from deep_delta.cli.tables import show_gates, show_seeds, unresolved
 
     rows = [
         [
@@ -168,12 +175,13 @@ def _show(comparison: Comparison) -> None:
     columns = ["<checkpoint", "bits/byte", "loss", "perplexity", "parameters", "FLOPs/token"]
     text = f"{comparison.num_bytes:,} bytes of {comparison.data} ({comparison.split})"
     show_table(f"On {text}, best first", columns, rows, unresolved(comparison.ranking))
-    show_gates({row.name: row.spectra for row in comparison.rows})
+    show_seeds(comparison.seeds, comparison.seeds_problem)
+    show_gates(_gates(comparison))
 
 
 def _show_answers(comparison: AnswersComparison) -> None:
     from deep_delta.cli.console import count, show_table
-    from deep_delta.cli.tables import show_accuracies, show_gates, unresolved
+    from deep_delta.cli.tables import show_accuracies, show_gates, show_seeds, unresolved
 
     rows = [
         [row.name, f"{standing.mean:.4f}", f"{row.loss:.4f}", count(row.parameters), count(row.flops_per_token)]
@@ -181,5 +189,15 @@ def _show_answers(comparison: AnswersComparison) -> None:
     ]
     columns = ["<checkpoint", "wrong answers", "loss", "parameters", "FLOPs/token"]
     show_table(f"On {comparison.data}, best first", columns, rows, unresolved(comparison.ranking))
+    show_seeds(comparison.seeds, comparison.seeds_problem)
     show_accuracies({row.name: row.accuracies for row in comparison.rows}, comparison.chance)
-    show_gates({row.name: row.spectra for row in comparison.rows})
+    show_gates(_gates(comparison))
+
+
+def _gates(comparison: Comparison | AnswersComparison) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+    """Of every model; of every variant where they are ranked over seeds."""
+    from deep_delta.cli.tables import mean_gates
+
+    if comparison.seeds is None:
+        return {row.name: row.spectra for row in comparison.rows}
+    return mean_gates((row.variant, row.spectra) for row in comparison.rows)

@@ -10,18 +10,15 @@ from typing import TYPE_CHECKING
 from deep_delta.cli.device import check_device_name, resolve_device
 from deep_delta.cli.options import Parser, whole
 from deep_delta.cli.settings import Settings, named, variants
-from deep_delta.cli.train import new_folder
+from deep_delta.cli.train import new_folder, require_seeds
 from deep_delta.errors import ConfigError
 from deep_delta.runs.layout import RunFolder, resolve_checkpoint
 
 if TYPE_CHECKING:
     import torch
 
-    from deep_delta.data.tokens import Dataset
-    from deep_delta.models.config import DdlConfig
     from deep_delta.runs.benchmark import StepTime
     from deep_delta.runs.comparison import Ranking, TrainingComparison
-    from deep_delta.training.config import TrainingConfig
 
 _DESCRIPTION = """
 Train the additive baseline and the five Deep Delta Learning variants on the source of Python's own standard library,
@@ -45,8 +42,7 @@ def run(arguments: Sequence[str]) -> None:
     options = _parser().parse(arguments)
     check_device_name(options.device)
     slugs = variants(options.variants)
-    if not 1 <= options.seeds <= 100:
-        raise ConfigError(f"--seeds must be from 1 to 100, got {options.seeds}")
+    require_seeds(options.seeds)
     settings = Settings()
     settings.update(named("sizes", "tiny"))
     settings.update(named("recipes", "quick"))
@@ -57,8 +53,10 @@ def run(arguments: Sequence[str]) -> None:
 
     from deep_delta.benchmarks.training_step import measure_step_times
     from deep_delta.cli.console import notes
+    from deep_delta.cli.progress import TrainingProgress
     from deep_delta.data.tokens import prepare
     from deep_delta.evaluation.ranking import rank_runs
+    from deep_delta.training.seeds import prepare_seeds, train_seeds
 
     with notes.status("reading the standard library's source"):
         data = prepare(None, "byte")
@@ -69,7 +67,9 @@ def run(arguments: Sequence[str]) -> None:
     )
     vocab_size = data.tokenizer.vocab_size
     configs = {slug: settings.model(slug, training, shared=True, vocab_size=vocab_size) for slug in slugs}
-    comparisons = _train(configs, training, data, out, device, options.seeds, ("ddl", "demo", *arguments))
+    command = ("ddl", "demo", *arguments)
+    runs = prepare_seeds(configs, training, data, out, options.seeds, device=device, command=command)
+    comparisons = train_seeds(runs, lambda seed: TrainingProgress(f"seed {seed}  "))
     ranking = rank_runs(comparisons)
     with notes.status("timing training steps, one of each variant in turn"):
         times = measure_step_times(configs, training, device=device, rounds=_ROUNDS)
@@ -89,28 +89,6 @@ def _parser() -> Parser:
     parser.add_argument("--steps", type=whole, metavar="INT", help="training steps of each [those of recipe quick]")
     parser.add_device()
     return parser
-
-
-def _train(
-    configs: Mapping[str, DdlConfig],
-    training: TrainingConfig,
-    data: Dataset,
-    out: Path,
-    device: torch.device,
-    seeds: int,
-    command: Sequence[str],
-) -> list[TrainingComparison]:
-    from deep_delta.cli.progress import TrainingProgress
-    from deep_delta.training.run import train
-
-    comparisons = []
-    for seed in range(seeds):
-        seeded = training.model_copy(update={"seed": seed})
-        with TrainingProgress(f"seed {seed}  ") as progress:
-            comparisons.append(
-                train(configs, seeded, data, out / f"seed-{seed}", device=device, reporter=progress, command=command)
-            )
-    return comparisons
 
 
 def _show_tables(ranking: Ranking, comparisons: Sequence[TrainingComparison], times: Mapping[str, StepTime]) -> None:

@@ -16,9 +16,6 @@ from deep_delta.runs.layout import RunFolder
 from deep_delta.runs.storage import atomic_write
 from deep_delta.runs.suites import ScoredModel
 
-_NO_RECIPE = ("seed", "tracker")
-"""Fields of the training that models of one recipe may differ in."""
-
 if TYPE_CHECKING:
     import torch
 
@@ -78,7 +75,10 @@ def run(arguments: Sequence[str]) -> None:
 def _parser() -> Parser:
     parser = Parser("eval CHECKPOINT… [options]", _DESCRIPTION, _EXAMPLES)
     parser.add_argument(
-        "checkpoints", nargs="*", metavar="CHECKPOINT", help="step-N folders, LATEST files, or RUN for all its variants"
+        "checkpoints",
+        nargs="*",
+        metavar="CHECKPOINT",
+        help="step-N folders, LATEST files, or RUN for all its variants (and seeds)",
     )
     parser.add_argument(
         "--suite",
@@ -134,20 +134,19 @@ def _examinees(folders: Sequence[Path], names: Sequence[str], device: torch.devi
     """The saved models; each is read once here, so that a damaged one is told before anything is evaluated."""
     from functools import partial
 
+    from deep_delta.evaluation.seeds import Trained
     from deep_delta.evaluation.suites.examinee import Examinee
     from deep_delta.training.checkpoint import load_checkpoint
 
     for folder, name in zip(folders, names, strict=True):
         model, tokenizer, manifest = load_checkpoint(folder, "cpu")
-        seed = manifest.training.get("seed")
+        trained = Trained.of(name, manifest)
         about = ScoredModel(
-            name=name, path=str(folder), variant=manifest.variant, seed=seed if isinstance(seed, int) else 0,
+            name=name, path=str(folder), variant=manifest.variant, seed=trained.seed,
             step=manifest.step, data=manifest.data,
         )  # fmt: skip
-        yield Examinee(
-            about, tokenizer, partial(_model, folder, device), model.config.context_limit, _data_spec(folder),
-            manifest.model, {name: value for name, value in manifest.training.items() if name not in _NO_RECIPE},
-        )  # fmt: skip
+        limit = model.config.context_limit
+        yield Examinee(about, tokenizer, partial(_model, folder, device), limit, _data_spec(folder), trained)
 
 
 def _model(folder: Path, device: torch.device) -> DdlTransformer:

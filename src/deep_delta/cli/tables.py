@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -12,6 +12,7 @@ from rich.text import Text
 from deep_delta.cli.console import Cell, count, out, show_table
 from deep_delta.runs.comparison import Accuracy, Evaluation, Ranking, Standing, TrainedVariant, TrainingComparison
 
+_MOST_PAIRS = 15  # that are named; all pairs of six variants
 _LAYER = 12  # the width of the first column of gates, for layers up to 999
 Spectra = Sequence[Mapping[str, Any]]
 
@@ -27,7 +28,7 @@ def show_training(ranking: Ranking, comparisons: Sequence[TrainingComparison]) -
     for variant in [*ranked, *(variant for variant in runs if variant not in ranked)]:
         mine = runs[variant]
         if variant in ranked:
-            losses, against = _with_spread(ranked[variant].values), _against("baseline", ranked, variant)
+            losses, against = _with_margin(ranked[variant], 3), _against("baseline", ranked, variant)
         else:
             losses, against = "–", Text(mine[0].problem or mine[0].status, "yellow")
         bits = [found for run in mine if (found := _bits_per_byte(run)) is not None]
@@ -37,7 +38,28 @@ def show_training(ranking: Ranking, comparisons: Sequence[TrainingComparison]) -
     if any(one.accuracies for mine in runs.values() for run in mine for one in run.evaluations):
         del columns[3]  # a task has no bytes
         rows = [[*row[:3], row[4]] for row in rows]
-    show_table("Best validation loss, best first", columns, rows, unresolved(ranking))
+    show_table("Best validation loss, best first", columns, rows, _over_seeds(ranking))
+
+
+def show_seeds(ranking: Ranking | None, problem: str | None) -> None:
+    """Variants ranked over their seeds, or why they are not; nothing where there is one model of each."""
+    if ranking is not None:
+        ranked = {standing.variant: standing for standing in ranking.standings}
+        rows: list[list[Cell]] = [
+            [name, str(len(one.values)), _with_margin(one, 4), _against("baseline", ranked, name)]
+            for name, one in ranked.items()
+        ]
+        columns = ["<variant", "seeds", "mean", "<against baseline"]
+        show_table(f"Over seeds: {ranking.measure}, best first", columns, rows, _over_seeds(ranking))
+    elif problem is not None:
+        out.print(Text(f"{problem}\n", "yellow"), soft_wrap=True)
+
+
+def _over_seeds(ranking: Ranking) -> str:
+    """What is not told apart, and what ± means where it is shown."""
+    with_margin = any(standing.margin is not None for standing in ranking.standings)
+    margin = "\n± is the 95% interval of a mean over seeds" if with_margin else ""
+    return f"{unresolved(ranking)}{margin}"
 
 
 def show_accuracies(found: Mapping[str, Sequence[Accuracy]], chance: float) -> None:
@@ -72,8 +94,14 @@ def unresolved(ranking: Ranking) -> str:
     kept = [f"{one} ~ {other}" for one, other in combinations(order, 2) if frozenset((one, other)) in pairs]
     if len(order) < 2 or not kept or ranking.rule.startswith("not resolved"):
         return ranking.rule
-    none = len(kept) == math.comb(len(order), 2)
-    return f"{'no pair is resolved' if none else 'not resolved: ' + ', '.join(kept)}\n{ranking.rule}"
+    pairs_in_all = math.comb(len(order), 2)
+    if len(kept) == pairs_in_all:
+        said = "no pair is resolved"
+    elif len(kept) > _MOST_PAIRS:
+        said = f"not resolved: {len(kept)} of {pairs_in_all} pairs"
+    else:
+        said = f"not resolved: {', '.join(kept)}"
+    return f"{said}\n{ranking.rule}"
 
 
 def show_gates(spectra: Mapping[str, Spectra]) -> None:
@@ -106,11 +134,15 @@ def _show_gates(spectra: Mapping[str, Spectra]) -> None:
 
 def last_spectra(runs: Sequence[TrainedVariant]) -> dict[str, Spectra]:
     """The last spectra of each variant; where several seeds trained it, the mean of their gates."""
-    found: dict[str, list[Spectra]] = {}
-    for run in runs:
-        if run.evaluations:
-            found.setdefault(run.variant, []).append(run.evaluations[-1].spectra)
-    return {variant: [_mean_gate(same) for same in zip(*seeds, strict=True)] for variant, seeds in found.items()}
+    return mean_gates([(run.variant, run.evaluations[-1].spectra) for run in runs if run.evaluations])
+
+
+def mean_gates(found: Iterable[tuple[str, Spectra]]) -> dict[str, Spectra]:
+    """Gates by variant, averaged over seeds."""
+    variants: dict[str, list[Spectra]] = {}
+    for variant, spectra in found:
+        variants.setdefault(variant, []).append(spectra)
+    return {variant: [_mean_gate(same) for same in zip(*seeds, strict=True)] for variant, seeds in variants.items()}
 
 
 def _mean_gate(spectra: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -128,10 +160,10 @@ def _bits_per_byte(run: TrainedVariant) -> float | None:
     return found[0].bits_per_byte if found else None
 
 
-def _with_spread(values: Sequence[float]) -> str:
-    """Their mean, ± half their range when there are several."""
-    mean = f"{math.fsum(values) / len(values):.3f}"
-    return mean if len(values) == 1 else f"{mean} ± {(max(values) - min(values)) / 2:.3f}"
+def _with_margin(standing: Standing, digits: int) -> str:
+    """The mean, ± what is unsure of it where there are several seeds."""
+    mean = f"{standing.mean:.{digits}f}"
+    return mean if standing.margin is None else f"{mean} ± {standing.margin:.{digits}f}"
 
 
 def _against(reference: str, ranked: Mapping[str, Standing], variant: str) -> Text:

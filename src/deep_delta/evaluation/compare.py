@@ -18,6 +18,7 @@ from deep_delta.errors import ConfigError, DataError
 from deep_delta.evaluation.flops import flops_per_token
 from deep_delta.evaluation.language_model import Batch, perplexity, score_batches
 from deep_delta.evaluation.ranking import rank_pieces
+from deep_delta.evaluation.seeds import Trained, rank_over_seeds
 from deep_delta.evaluation.snapshot import snapshot
 from deep_delta.models.transformer import DdlTransformer
 from deep_delta.runs.comparison import Ranking
@@ -57,6 +58,8 @@ class Candidate:
     tokenizer: Tokenizer
     seq_len: int
     """tokens of context that it was trained with"""
+    trained: Trained | None = None
+    """how it came about; None where nobody knows"""
 
 
 class Row(Record):
@@ -92,6 +95,11 @@ class Comparison(Record):
     rows: tuple[Row, ...]
     """best first"""
     ranking: Ranking
+    """of the models"""
+    seeds: Ranking | None = None
+    """of the variants over their seeds, where a variant is there with several"""
+    seeds_problem: str | None = None
+    """why the variants that are there several times are not ranked over seeds"""
 
 
 def compare(
@@ -116,13 +124,17 @@ def compare(
     sizes = [len(one.text.encode()) for one in texts]
     rows: dict[str, Row] = {}
     bits: dict[str, list[float]] = {}
+    trained: list[tuple[Trained, float]] = []
     for candidate in candidates:
         if candidate.name in rows:
             raise ConfigError(f"{candidate.name} is given twice; compare different checkpoints")
         rows[candidate.name], bits[candidate.name] = _score(candidate, texts, precision)
+        if candidate.trained is not None:
+            trained.append((candidate.trained, rows[candidate.name].bits_per_byte))
     if not rows:
         raise DataError("nothing to evaluate: no checkpoint was given")
     ranking = rank_pieces(bits, sizes, BITS_PER_BYTE)
+    seeds, problem = rank_over_seeds(trained, BITS_PER_BYTE)
     return Comparison(
         data=corpus.name,
         data_sha256=corpus.sha256,
@@ -131,6 +143,8 @@ def compare(
         excerpts=len(texts),
         rows=tuple(rows[standing.variant] for standing in ranking.standings),
         ranking=ranking,
+        seeds=seeds,
+        seeds_problem=problem,
     )
 
 

@@ -16,6 +16,7 @@ from deep_delta.evaluation.accuracy import Answers, measure_accuracy, require_ro
 from deep_delta.evaluation.compare import Candidate
 from deep_delta.evaluation.flops import flops_per_token
 from deep_delta.evaluation.ranking import rank_pieces
+from deep_delta.evaluation.seeds import Trained, rank_over_seeds
 from deep_delta.evaluation.snapshot import snapshot
 from deep_delta.runs.comparison import Accuracy, Ranking
 from deep_delta.runs.record import Record
@@ -54,6 +55,11 @@ class AnswersComparison(Record):
     rows: tuple[AnswersRow, ...]
     """best first"""
     ranking: Ranking
+    """of the models"""
+    seeds: Ranking | None = None
+    """of the variants over their seeds, where a variant is there with several"""
+    seeds_problem: str | None = None
+    """why the variants that are there several times are not ranked over seeds"""
 
 
 def compare_answers(
@@ -74,10 +80,13 @@ def compare_answers(
     rows: dict[str, AnswersRow] = {}
     wrong: dict[str, list[float]] = {}
     weights: list[float] = []
+    trained: list[Trained] = []
     for candidate in candidates:
         if candidate.name in rows:
             raise ConfigError(f"{candidate.name} is given twice; compare different checkpoints")
         _require_fit(candidate, task)
+        if candidate.trained is not None:
+            trained.append(candidate.trained)
         tests = {
             length: measure_accuracy(candidate.model, task, length, num_sequences, HELD_OUT_SEED, precision=precision)
             for length in task.test.marks()
@@ -89,12 +98,16 @@ def compare_answers(
     if not rows:
         raise DataError("nothing to evaluate: no checkpoint was given")
     ranking = rank_pieces(wrong, weights, WRONG_ANSWERS, pieces="examples")
+    means = {standing.variant: standing.mean for standing in ranking.standings}
+    seeds, problem = rank_over_seeds([(one, means[one.name]) for one in trained], WRONG_ANSWERS)
     return AnswersComparison(
         data=task.spec,
         data_sha256=task.sha256,
         chance=task.rule.chance,
         rows=tuple(rows[standing.variant] for standing in ranking.standings),
         ranking=ranking,
+        seeds=seeds,
+        seeds_problem=problem,
     )
 
 

@@ -59,7 +59,8 @@ def rank_seeds(values: Mapping[str, Sequence[float]], measure: str) -> Ranking:
 
     Two variants are resolved when their means differ by more than t · s · √(1/n₁ + 1/n₂), where s is the spread between
     seeds of one variant, pooled over all variants, and t the quantile of `student_quantile` at `CONFIDENCE`, which is
-    divided over all pairs (Bonferroni). With one seed each there is no s, and nothing is resolved.
+    divided over all pairs (Bonferroni). With one seed each there is no s, and nothing is resolved. A variant's `margin`
+    is t · s / √n, t being that of a single mean.
     """
     means = {variant: math.fsum(found) / len(found) for variant, found in values.items()}
     freedom = sum(len(found) - 1 for found in values.values())
@@ -78,7 +79,9 @@ def rank_seeds(values: Mapping[str, Sequence[float]], measure: str) -> Ranking:
         f"resolved where means differ by more than {quantile:.2f} standard errors ({CONFIDENCE:.0%} over all pairs; "
         f"spread between seeds {spread:.2g}, {freedom} degrees of freedom)"
     )
-    return _ranking(measure, rule, values, means, resolved)
+    margin = student_quantile(CONFIDENCE, freedom) * spread
+    margins = {variant: margin / math.sqrt(len(found)) for variant, found in values.items()}
+    return _ranking(measure, rule, values, means, resolved, margins)
 
 
 def rank_pieces(
@@ -147,6 +150,7 @@ def _ranking(
     values: Mapping[str, Sequence[float]],
     means: Mapping[str, float],
     resolved: Callable[[str, str], bool],
+    margins: Mapping[str, float] | None = None,
 ) -> Ranking:
     unresolved: dict[str, list[str]] = {variant: [] for variant in means}
     for one, other in combinations(means, 2):
@@ -160,6 +164,7 @@ def _ranking(
             values=tuple(values[variant]),
             mean=means[variant],
             not_resolved_from=tuple(unresolved[variant]),
+            margin=None if margins is None else margins[variant],
         )
         for rank, variant in enumerate(sorted(means, key=means.__getitem__), start=1)
     )

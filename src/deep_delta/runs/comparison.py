@@ -98,6 +98,8 @@ class Standing(Record):
     mean: float
     not_resolved_from: tuple[str, ...]
     """the others that the data do not separate from it"""
+    margin: float | None = None
+    """half the width of the 95% interval of the mean over seeds; None where one seed each tells nothing of it"""
 
 
 class Ranking(Record):

@@ -7,6 +7,8 @@ RUN/                              one run, one writer at a time (.lock)
     checkpoints/
       LATEST                      one line: the name of the newest complete checkpoint
       step-N/                     see `checkpoint_files`; step-N.2, step-N.3 … when step N was saved again
+
+The same run from several seeds is a folder of runs: RUN/seed-0, RUN/seed-1 and so on, each named by its seed.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ MANIFEST = "manifest.json"
 BEST = "best_validation"
 _LOCK = ".lock"
 _STEP_NAME = re.compile(r"step-(0|[1-9][0-9]{0,17})(?:\.([2-9]|[1-9][0-9]{1,8}))?")
+_SEED_NAME = re.compile(r"seed-(0|[1-9][0-9]{0,18})")
 _SLUG = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 
@@ -66,6 +69,24 @@ class RunFolder:
     def comparison(self) -> Path:
         """RUN/training_comparison.json; write it with `storage.atomic_write`."""
         return self.path / "training_comparison.json"
+
+    def of_seed(self, seed: int) -> RunFolder:
+        """Where the run from this seed lies, in the folder of a run from several."""
+        return RunFolder(self.path / f"seed-{seed}")
+
+    def seeds(self) -> dict[int, RunFolder]:
+        """The runs in this folder by their seed, in order; none where this is a run itself, or no folder."""
+        if not self.path.is_dir() or self.comparison.exists():
+            return {}
+        found = ((_SEED_NAME.fullmatch(entry.name), RunFolder(entry)) for entry in self.path.iterdir())
+        runs = {int(match[1]): run for match, run in found if match and run.comparison.exists()}
+        return dict(sorted(runs.items(), key=lambda entry: entry[0]))
+
+    @property
+    def whole(self) -> Path:
+        """The path that continues this run: the folder of all its seeds where it is one of several."""
+        around = RunFolder(self.path.parent)
+        return around.path if _SEED_NAME.fullmatch(self.path.name) and len(around.seeds()) > 1 else self.path
 
     @classmethod
     def around(cls, checkpoint: Path) -> RunFolder:

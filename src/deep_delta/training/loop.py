@@ -23,7 +23,7 @@ from deep_delta.models.config import DdlConfig
 from deep_delta.models.modes import usual_defaults
 from deep_delta.models.transformer import DdlTransformer
 from deep_delta.runs.clock import now
-from deep_delta.runs.layout import VariantFolder
+from deep_delta.runs.layout import RunFolder, VariantFolder
 from deep_delta.training.checkpoint import TrainState, restore, save_checkpoint
 from deep_delta.training.config import TrainingConfig
 from deep_delta.training.optimizer import build_optimizer
@@ -155,7 +155,7 @@ class _Run:
         self.log("stopped", step=step, signal=name, time=now())
         raise Interrupted(
             f"stopped by {name} after step {step} of {self.job.variant}, which is saved; "
-            f"continue with --resume {self.job.folder.path.parent}",
+            f"continue with --resume {RunFolder(self.job.folder.path.parent).whole}",
             signum,
         )
 

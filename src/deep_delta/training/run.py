@@ -75,16 +75,37 @@ def train(
     Raises `ConfigError` when `out` holds something already or a model does not fit `data` or `seq_len`, `DataError` for
     a split shorter than a sequence, `StorageError` when the disk is or becomes too small.
     """
+    run = prepare(configs, training, data, out, data_spec=data_spec, device=device, reporter=reporter, command=command)
+    return run.train()
+
+
+def prepare(
+    configs: Mapping[str, DdlConfig],
+    training: TrainingConfig,
+    data: TrainingData,
+    out: str | Path,
+    *,
+    data_spec: str | None = None,
+    device: str | torch.device = "cpu",
+    reporter: Reporter | None = None,
+    command: Sequence[str] | None = None,
+    beside: int = 0,
+) -> Run:
+    """Check what `train` is about to do and write the plan into the new run folder `out`; `Run.train` goes on.
+
+    beside: how many runs of the same size are still to come, whose space must be there too. Raises what `train` raises.
+    """
     require_tracker(training.tracker)
     _require_fit(configs, training, data)
     _require_sequences(data, training)
     folder = RunFolder(Path(out)).create()
     with folder.lock():
-        device, reporter = torch.device(device), reporter or Silent()
-        run = _Run(folder, dict(configs), training, data, data_spec, device, reporter, command)
-        require_space(folder.path, sum(checkpoint_bytes(_unfilled(config), training) for config in configs.values()))
+        run = Run(folder, dict(configs), training, data, data_spec, torch.device(device), reporter or Silent(), command)
+        needed = sum(checkpoint_bytes(_unfilled(config), training) for config in configs.values())
+        require_space(folder.path, needed * (1 + beside))
         data.tokenizer.save(folder.path / _TOKENIZER)
-        return run.train(list(configs), {})
+        run.write_comparison()
+    return run
 
 
 def resume(
@@ -104,28 +125,39 @@ def resume(
     Raises `CheckpointError` for what is damaged or no run, `ConfigError` for other changes and for a checkpoint that
     has all its steps, `DataError` when the text is not the one of before, and what `train` raises.
     """
+    run = reopen(path, changes=changes, data_spec=data_spec, device=device, reporter=reporter, command=command)
+    return run.train()
+
+
+def reopen(
+    path: str | Path,
+    *,
+    changes: Mapping[str, Any] | None = None,
+    data_spec: str | None = None,
+    data: TrainingData | None = None,
+    device: str | torch.device = "cpu",
+    reporter: Reporter | None = None,
+    command: Sequence[str] | None = None,
+) -> Run:
+    """A RUN as `resume` continues it. data: the run's data where they are open already. Raises what `resume` raises."""
     run_path, start = _locate(Path(path))
     folder = RunFolder(run_path).open()
-    with folder.lock():
-        before = TrainingComparison.read(folder.comparison)
-        training = _changed(before.training, changes or {}, folder)
-        require_tracker(training.tracker)
-        tokenizer = Tokenizer.load(folder.path / _TOKENIZER)
-        data_spec = before.data_spec if data_spec is None else data_spec
-        data = open_data(data_spec, fixed=tokenizer)
-        require_same_data("the run", before.data, data.identity, remedy="give the same data with --data")
-        configs = {run.variant: _config(run.model, folder) for run in before.runs}
-        device, reporter = torch.device(device), reporter or Silent()
-        run = _Run(folder, configs, training, data, data_spec, device, reporter, command)
-        if start is None:
-            return run.train(list(configs), run.latest_checkpoints())
-        variant = _variant_of(start, configs, training)
-        return run.train([variant], {variant: start})
+    before = TrainingComparison.read(folder.comparison)
+    training = _changed(before.training, changes or {}, folder)
+    require_tracker(training.tracker)
+    data_spec = before.data_spec if data_spec is None else data_spec
+    if data is None:
+        data = open_data(data_spec, fixed=Tokenizer.load(folder.path / _TOKENIZER))
+    require_same_data("the run", before.data, data.identity, remedy="give the same data with --data")
+    configs = {run.variant: _config(run.model, folder) for run in before.runs}
+    only = None if start is None else (_variant_of(start, configs, training), start)
+    device, reporter = torch.device(device), reporter or Silent()
+    return Run(folder, configs, training, data, data_spec, device, reporter, command, only)
 
 
 @dataclass
-class _Run:
-    """A run folder that is locked, and everything that its variants share."""
+class Run:
+    """A run folder, and everything that its variants share. only: one variant, and the checkpoint to go on from."""
 
     folder: RunFolder
     configs: dict[str, DdlConfig]
@@ -135,6 +167,7 @@ class _Run:
     device: torch.device
     reporter: Reporter
     command: Sequence[str] | None = None
+    only: tuple[str, Path] | None = None
 
     def __post_init__(self) -> None:
         self.origin: Origin = origin(self.device)
@@ -144,7 +177,14 @@ class _Run:
         found = {slug: self.folder.variant(slug).latest() for slug in self.configs}
         return {slug: checkpoint for slug, checkpoint in found.items() if checkpoint is not None}
 
-    def train(self, variants: list[str], checkpoints: Mapping[str, Path]) -> TrainingComparison:
+    def train(self) -> TrainingComparison:
+        """Train each variant from where it stands, as the only writer; `resume` and `train` say what is raised."""
+        with self.folder.lock():
+            if self.only is None:
+                return self._train(list(self.configs), self.latest_checkpoints())
+            return self._train([self.only[0]], dict([self.only]))
+
+    def _train(self, variants: list[str], checkpoints: Mapping[str, Path]) -> TrainingComparison:
         """Train each variant from its checkpoint; one whose checkpoint has all the steps is left alone."""
         done = [slug for slug, path in checkpoints.items() if read_manifest(path).step >= self.training.max_steps]
         pending = [slug for slug in variants if slug not in done]
@@ -154,7 +194,7 @@ class _Run:
         with StopRequest() as stop:
             for slug in pending:
                 if stop.signum is not None:
-                    raise Interrupted(f"stopped before {slug}; continue with --resume {self.folder.path}", stop.signum)
+                    raise Interrupted(f"stopped before {slug}; continue with --resume {self.folder.whole}", stop.signum)
                 try:
                     train_variant(self.job(slug), checkpoints.get(slug), reporter=self.reporter, stop=stop)
                 except NumericsError as error:
@@ -172,6 +212,11 @@ class _Run:
         return Job(self.configs[slug], self.training, self.data, folder, self.device, command, self.origin.commit)
 
     def write_comparison(self) -> TrainingComparison:
+        comparison = self.comparison()
+        atomic_write(self.folder.comparison, comparison.to_json())
+        return comparison
+
+    def comparison(self) -> TrainingComparison:
         """Gather what all variants of the run have logged so far."""
         unranked = TrainingComparison(
             training=self.training.model_dump(),
@@ -184,9 +229,7 @@ class _Run:
             ),
             ranking=Ranking(measure="", rule="", standings=()),
         )
-        comparison = unranked.model_copy(update={"ranking": rank_runs([unranked])})
-        atomic_write(self.folder.comparison, comparison.to_json())
-        return comparison
+        return unranked.model_copy(update={"ranking": rank_runs([unranked])})
 
 
 def _unfilled(config: DdlConfig) -> DdlTransformer:

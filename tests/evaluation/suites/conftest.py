@@ -7,6 +7,7 @@ import torch
 
 from deep_delta.data.language.text import LanguageText, training_sentences
 from deep_delta.data.tokenizer import train_bpe
+from deep_delta.evaluation.seeds import Trained
 from deep_delta.evaluation.suites.examinee import Examinee
 from deep_delta.models.transformer import DdlTransformer
 from deep_delta.models.variants import variant_config
@@ -41,6 +42,8 @@ def examinee(words, identity):
     def make(name="ddl-cc", seed=0, variant="ddl-cc", **about):
         model = model_of(words, seed)
         scored = ScoredModel(name=name, path=name, variant=variant, seed=seed, step=1, data=identity)
-        return Examinee(scored.model_copy(update=about) if about else scored, words, lambda: model)
+        scored = scored.model_copy(update=about) if about else scored
+        trained = Trained(name, scored.variant, scored.seed, scored.step, scored.data, {}, {})
+        return Examinee(scored, words, lambda: model, trained=trained)
 
     return make

@@ -125,7 +125,8 @@ def test_what_are_no_seeds_is_not_ranked_over_seeds(change, says, examinee, iden
     about = {"data": identity.model_copy(update={"sha256": "1" * 64})} if "data" in change else change
     recipe = {name: about.pop(name) for name in ("training", "model") if name in about}
     seed = about.pop("seed", 1)
-    other = replace(examinee("other", seed, **about), **recipe)
+    other = examinee("other", seed, **about)
+    other = replace(other, trained=other.trained._replace(**recipe))
     models = [examinee("baseline", 0, variant="baseline"), examinee("ddl-cc", 0), other]
     results = evaluate_suites(models, ORIGIN, names=["tense"], pairs=4)
     assert results.ranking is None

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from deep_delta.data.corpus import open_corpus
 from deep_delta.data.tokenizer import Tokenizer
 from deep_delta.errors import ConfigError, DataError
+from deep_delta.evaluation.seeds import Trained
 from deep_delta.models.transformer import DdlTransformer
-from deep_delta.runs.manifest import DataIdentity, Scalar
+from deep_delta.runs.manifest import DataIdentity
 from deep_delta.runs.suites import ScoredModel
 
 BASELINE_CHARACTERS = 1 << 25
@@ -27,10 +28,8 @@ class Examinee:
     """tokens that it holds at most"""
     data_spec: str | None = None
     """what `--data` said when it was trained"""
-    model: Mapping[str, Scalar] = field(default_factory=dict)
-    """its configuration"""
-    training: Mapping[str, Scalar] = field(default_factory=dict)
-    """how it was trained, but for the seed and what only watched"""
+    trained: Trained | None = None
+    """how it came about; None where nobody knows"""
 
     @property
     def name(self) -> str:
