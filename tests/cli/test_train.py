@@ -248,3 +248,17 @@ def test_several_seeds_are_trained_pooled_resumed_and_compared(ddl, text, tiny):
 def test_seeds_that_cannot_be_meant_are_one_line(arguments, says, ddl, trained):
     code, _, err = ddl("train", *arguments)
     assert (code, one_line(err), says in err) == (2, True, True)
+
+
+def test_when_the_time_is_up_a_run_says_how_to_go_on_and_ends_well(ddl, text, tiny):
+    options = ["--variants", "ddl", "--data", text, "--out", "limited", *tiny]
+    code, _, err = ddl("train", *options, "--train.max-steps", 50, "--train.max-time", "0.001s")
+    assert code == 0
+    assert err.startswith("ddl: the time is up (max_time)")
+    assert err.endswith("; continue with --resume limited\n")
+    assert "error" not in err
+    code, _, err = ddl("train", "--resume", "limited", "--train.max-time", "1h", "--train.max-steps", 3)
+    assert code == 0, err
+    code, _, err = ddl("train", *options, "--train.max-time", "soon")
+    assert (code, one_line(err)) == (2, True)
+    assert "train.max_time: a time is written as 4h, 1h30m, 90s or a number of seconds, got 'soon'" in err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import re
 import shutil
@@ -20,7 +21,7 @@ from deep_delta.models.transformer import DdlTransformer
 from deep_delta.runs.comparison import Evaluation, TrainingComparison
 from deep_delta.runs.layout import RunFolder
 from deep_delta.runs.manifest import read_manifest
-from deep_delta.training import loop
+from deep_delta.training import loop, signals
 from deep_delta.training import run as module
 from deep_delta.training.checkpoint import load_checkpoint
 from deep_delta.training.reporting import Silent, StepReport
@@ -379,3 +380,33 @@ def test_the_default_dtype_and_device_of_a_program_change_nothing(
     assert differences(RunFolder(finished).variant("ddl-cc"), RunFolder(path).variant("ddl-cc")) == []
     model, _, _ = load_checkpoint(path / "ddl-cc")
     assert {(one.dtype, one.device.type) for one in model.parameters()} == {(torch.float32, "cpu")}
+
+
+def test_when_the_time_is_up_a_run_saves_itself_and_each_resume_has_the_time_anew(
+    finished: Path, data: Dataset, text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    class StepsOfASecond(Silent):
+        now = 0.0
+
+        def monotonic(self) -> float:
+            return self.now
+
+        def stepped(self, variant: str, report: StepReport) -> None:
+            self.now += 1.0
+
+    clock, path = StepsOfASecond(), tmp_path / "limited"
+    monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr(signals, "time", clock)
+    with pytest.raises(Interrupted, match=r"time is up \(max_time\): stopped after step 3 of baseline") as caught:
+        train(CONFIGS, tiny_training(max_time=2.5), data, path, data_spec=str(text_file), reporter=clock)
+    assert caught.value.exit_code == 0
+    log = RunFolder(path).variant("baseline").events.path.read_text().splitlines()
+    assert json.loads(log[-1])["kind"] == "stopped"
+    with pytest.raises(Interrupted, match="stopped after step 2 of ddl"):
+        resume(path, reporter=clock)
+    with pytest.raises(Interrupted, match=f"stopped before ddl-cc; continue with --resume {path}"):
+        resume(path, reporter=clock, changes={"max_time": 2.0})
+    resume(path, changes={"max_time": None}, reporter=clock)
+    for slug in SLUGS:
+        found = differences(RunFolder(path).variant(slug), RunFolder(finished).variant(slug))
+        assert {Path(one).name for one in found} <= {"manifest.json"}, "which has the limit that was set"

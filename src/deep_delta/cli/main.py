@@ -111,7 +111,9 @@ def _report(error: BaseException) -> int:
         case Terminated():
             return _say("terminated", _SIGNALS + signal.SIGTERM, label="")
         case DeepDeltaError():
-            stopped = error.exit_code > _SIGNALS  # a training that was asked to stop, and has saved itself
+            stopped = (
+                error.exit_code == 0 or error.exit_code > _SIGNALS
+            )  # a training that was asked to stop, and has saved itself
             return _say(str(error), error.exit_code, label="" if stopped else "error: ")
         case BrokenPipeError():  # the reader of our output has left, as in `ddl data | head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -10,11 +10,12 @@ import textwrap
 import types
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, NoReturn, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, NoReturn, Union, get_args, get_origin
 
 from deep_delta.cli.settings import NAMED, RECORDS, TABLES, Settings, model_defaults, named
 from deep_delta.cli.suggest import did_you_mean
 from deep_delta.errors import ConfigError
+from deep_delta.runs.duration import Duration
 
 
 class Parser(argparse.ArgumentParser):
@@ -131,6 +132,10 @@ def _value(annotation: Any) -> tuple[Callable[[str], Any], str]:
         return _reader(
             lambda text: {choice: choice for choice in choices}[text], f"one of {', '.join(choices)}"
         ), "|".join(choices)
+    if annotation == Duration:
+        return str, "TIME"
+    if get_origin(annotation) is Annotated:
+        return _value(get_args(annotation)[0])
     if annotation is bool:
         return _reader(lambda text: {"true": True, "false": False}[text], "true or false"), "true|false"
     if annotation is int:

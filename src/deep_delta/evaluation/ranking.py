@@ -50,7 +50,7 @@ def _require_comparable(one: TrainingComparison, other: TrainingComparison) -> N
             "the sequences differ"
         )
     for field in one.training.keys() | other.training.keys():
-        if field not in ("seed", "tracker") and one.training.get(field) != other.training.get(field):
+        if field not in ("seed", "tracker", "max_time") and one.training.get(field) != other.training.get(field):
             raise ConfigError(f"runs trained with different {field} cannot be ranked together")
 
 

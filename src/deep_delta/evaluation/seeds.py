@@ -9,7 +9,7 @@ from deep_delta.evaluation.ranking import rank_seeds
 from deep_delta.runs.comparison import Ranking
 from deep_delta.runs.manifest import DataIdentity, Manifest, Scalar
 
-_NO_RECIPE = frozenset(("seed", "tracker", "data_workers", "checkpoint_interval", "keep_checkpoints"))
+_NO_RECIPE = frozenset(("seed", "tracker", "max_time", "data_workers", "checkpoint_interval", "keep_checkpoints"))
 """Fields of the training that models of one recipe may differ in."""
 
 

@@ -81,7 +81,8 @@ class Stopped(Record):
 
     kind: Literal["stopped"]
     step: int
-    signal: str
+    signal: str | None
+    """None at the end of `max_time`"""
     time: str | None = None
 
 

@@ -81,11 +81,11 @@ def _train(run: _Run, stop: StopRequest) -> None:
         run.log_step(StepReport(state.step, seconds=time.perf_counter() - started, **vars(result)))
         if run.is_due(training.eval_interval):
             run.evaluate()
-        asked = stop.signum
+        asked = stop.asked()
         if asked is not None or run.is_due(training.checkpoint_interval):
             run.save()
         if asked is not None and state.step < training.max_steps:
-            run.stop(asked)
+            run.stop(asked, stop.signum)
     run.log("finished", step=state.step, time=now())
     reporter.variant_finished(job.variant, state.step)
 
@@ -150,11 +150,11 @@ class _Run:
         self.log("checkpoint", step=self.state.step, name=path.name)
         self.reporter.saved(job.variant, self.state.step, path)
 
-    def stop(self, signum: int) -> None:
-        name, step = signal.Signals(signum).name, self.state.step
-        self.log("stopped", step=step, signal=name, time=now())
+    def stop(self, asked: str, signum: int | None) -> None:
+        step = self.state.step
+        self.log("stopped", step=step, signal=None if signum is None else signal.Signals(signum).name, time=now())
         raise Interrupted(
-            f"stopped by {name} after step {step} of {self.job.variant}, which is saved; "
+            f"{asked} after step {step} of {self.job.variant}, which is saved; "
             f"continue with --resume {RunFolder(self.job.folder.path.parent).whole}",
             signum,
         )

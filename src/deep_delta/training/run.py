@@ -8,6 +8,7 @@ RUN/<slug>/                     see `runs.layout`
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,7 @@ from deep_delta.training.validation import Validation
 MAY_CHANGE = frozenset(
     (
         "max_steps",
+        "max_time",
         "eval_interval",
         "checkpoint_interval",
         "keep_checkpoints",
@@ -69,8 +71,8 @@ def train(
     """Train variants, by slug, into the new run folder `out`, and compare them. Seeds the global random generators.
 
     A variant whose loss or gradient stops being finite ends there; the others are trained, then `NumericsError` is
-    raised. SIGINT and SIGTERM raise `Interrupted` once the step is finished and saved. command: the words of the
-    command line, for the record.
+    raised. SIGINT, SIGTERM and the end of `max_time` raise `Interrupted` once the step is finished and saved.
+    command: the words of the command line, for the record.
 
     Raises `ConfigError` when `out` holds something already or a model does not fit `data` or `seq_len`, `DataError` for
     a split shorter than a sequence, `StorageError` when the disk is or becomes too small.
@@ -170,6 +172,8 @@ class Run:
     only: tuple[str, Path] | None = None
 
     def __post_init__(self) -> None:
+        limit = self.training.max_time
+        self.deadline = None if limit is None else time.monotonic() + limit
         self.origin: Origin = origin(self.device)
         self.parameters = {slug: _unfilled(config).num_parameters() for slug, config in self.configs.items()}
 
@@ -191,10 +195,10 @@ class Run:
         failed: NumericsError | None = None
         comparison = self.write_comparison()
         self.reporter.run_started(pending, self.training.max_steps)
-        with StopRequest() as stop:
+        with StopRequest(self.deadline) as stop:
             for slug in pending:
-                if stop.signum is not None:
-                    raise Interrupted(f"stopped before {slug}; continue with --resume {self.folder.whole}", stop.signum)
+                if (asked := stop.asked()) is not None:
+                    raise Interrupted(f"{asked} before {slug}; continue with --resume {self.folder.whole}", stop.signum)
                 try:
                     train_variant(self.job(slug), checkpoints.get(slug), reporter=self.reporter, stop=stop)
                 except NumericsError as error:

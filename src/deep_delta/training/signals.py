@@ -1,9 +1,13 @@
-"""Stopping a run politely: the first SIGINT or SIGTERM lets the step finish and be saved, the second ends at once."""
+"""Stopping a run politely: the first SIGINT or SIGTERM, or the end of its time, lets the step finish and be saved.
+
+A second signal ends it at once.
+"""
 
 from __future__ import annotations
 
 import signal
 import threading
+import time
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -11,22 +15,27 @@ from deep_delta.errors import DeepDeltaError
 
 
 class Interrupted(DeepDeltaError):
-    """The run was asked to stop by a signal, and has saved itself; `exit_code` is 128 + the signal's number."""
+    """The run was asked to stop, and has saved itself.
 
-    def __init__(self, message: str, signum: int) -> None:
+    `exit_code` is 128 + the signal's number, or 0 where its time was up.
+    """
+
+    def __init__(self, message: str, signum: int | None) -> None:
         super().__init__(message)
-        self.exit_code = 128 + signum
+        self.exit_code = 0 if signum is None else 128 + signum
 
 
 class StopRequest:
     """While entered, remembers the first SIGINT or SIGTERM in `signum`; the handlers of before return with it.
 
-    Outside the main thread, where Python delivers no signals, it only waits for `request`.
+    deadline: on the monotonic clock; from then on it asks by itself, with no `signum`.
+    Outside the main thread, where Python delivers no signals, it only waits for `request` and the deadline.
     """
 
     _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
-    def __init__(self) -> None:
+    def __init__(self, deadline: float | None = None) -> None:
+        self.deadline = deadline
         self.signum: int | None = None
         self._before: dict[int, Any] = {}
 
@@ -34,6 +43,14 @@ class StopRequest:
         """Ask for a stop after the present step; from then on the old handlers answer."""
         self.signum = signum
         self._put_back()
+
+    def asked(self) -> str | None:
+        """What asks for a stop now, in words; None where nothing does."""
+        if self.signum is not None:
+            return f"stopped by {signal.Signals(self.signum).name}"
+        if self.deadline is not None and time.monotonic() >= self.deadline:
+            return "the time is up (max_time): stopped"
+        return None
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
