@@ -45,8 +45,12 @@ def test_examples_in_docstrings_run(path: Path) -> None:
     assert outcome.failed == 0
 
 
+@pytest.mark.parametrize(
+    "more", [" --train.max-steps 8", pytest.param("", marks=pytest.mark.slow)], ids=["short", "as written"]
+)
 @pytest.mark.parametrize("page", pages_with("console"), ids=lambda page: page.name)
-def test_commands_run_one_after_the_other(page: Path, tmp_path: Path) -> None:
+def test_commands_run_one_after_the_other(page: Path, more: str, tmp_path: Path) -> None:
+    """more: what training gets besides, so that it is soon over."""
     for name in ("book.txt", "other.txt"):
         (tmp_path / name).write_text("".join(f"Line {number} of the {name}.\n" for number in range(2000)))
     commands = [line[2:] for line in "\n".join(blocks(page, "console")).splitlines() if line.startswith("$ ")]
@@ -55,7 +59,7 @@ def test_commands_run_one_after_the_other(page: Path, tmp_path: Path) -> None:
     ddl = Path(sys.executable).parent / "ddl"
     environment = os.environ | {"OMP_NUM_THREADS": "1"}  # the suite runs one process a core
     for command in commands:
-        command = command.replace("ddl", str(ddl), 1)
+        command = command.replace("ddl", str(ddl), 1) + (more if command.startswith("ddl train") else "")
         subprocess.run(command, shell=True, check=True, timeout=300, cwd=tmp_path, env=environment)
 
 
