@@ -13,7 +13,8 @@ _DESCRIPTION = """
 Prepare a text for training and look at it: how it is split, what is held out for validation, what the tokenizer makes
 of it, and the hashes by which results are compared. Tokens and trained tokenizers go to a cache (DEEP_DELTA_CACHE,
 else ~/.cache/deep_delta), so that training starts at once; `ddl train` prepares what is missing by itself. DATA is a
-text, jsonl or parquet file, a folder or a glob; without it, the source of Python's own standard library.
+text, jsonl or parquet file, a folder or a glob; without it, the source of Python's own standard library. Text and jsonl
+may be compressed (.gz, .bz2, .xz, .zst). Of jsonl and parquet the field text is read, a document from each line or row.
 DATA may also be a task, whose every answer is known: synth:NAME or synth:NAME:OPTION=VALUE,…
 """
 

@@ -52,7 +52,8 @@ class Parser(argparse.ArgumentParser):
         self.add_argument(
             "--data",
             metavar="DATA",
-            help="a text, jsonl or parquet file, a folder or a glob [Python's own source]; "
+            help="a text, jsonl (its field text) or parquet file, a folder or a glob [Python's own source]; text and "
+            "jsonl may be compressed (.gz, .bz2, .xz, .zst); "
             "or a task, as synth:parity or synth:recall:pairs=16",
         )
 

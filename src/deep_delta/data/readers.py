@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from deep_delta.data.compression import COMPRESSED, open_unpacked, unpacked_suffix
 from deep_delta.errors import ConfigError, DataError
 
 PIECE_SIZE = 1 << 18  # characters that a piece aims at; the tokenizers' time grows faster than a longer unbroken word
@@ -30,16 +31,17 @@ class Piece(NamedTuple):
 def read_documents(path: Path) -> Iterator[Piece]:
     """The documents of one file, by its suffix: .jsonl and .ndjson, .parquet, everything else plain text.
 
+    Text and jsonl may be compressed, as in book.jsonl.gz; bytes and lines are then counted in what is unpacked.
     DataError names the file and the byte, line or row that is wrong; empty documents are left out.
     """
     try:
-        yield from _READERS.get(path.suffix.lower(), _text)(path)
+        yield from _READERS.get(unpacked_suffix(path), _text)(path)
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}; check the file or leave it out") from None
 
 
 def _text(path: Path) -> Iterator[Piece]:
-    with path.open("rb") as file:
+    with open_unpacked(path) as file:
         yield from _pieces(_decoded(file, path))
 
 
@@ -68,7 +70,7 @@ def _decoded(file: BinaryIO, path: Path) -> Iterator[str]:
 
 
 def _jsonl(path: Path) -> Iterator[Piece]:
-    with path.open("rb") as file:
+    with open_unpacked(path) as file:
         number = 0
         while line := file.readline(LONGEST_LINE):
             number += 1
@@ -93,6 +95,8 @@ def _text_field(line: bytes, where: str) -> str:
 
 
 def _parquet(path: Path) -> Iterator[Piece]:
+    if path.suffix.lower() in COMPRESSED:
+        raise DataError(f"{path} is a compressed parquet file, which cannot be read as a stream; unpack it first")
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
