@@ -44,7 +44,7 @@ def trained(ddl, text, tiny):
 
 def test_sentences_are_asked_and_the_result_is_saved(ddl, trained):
     code, out, err = ddl(
-        "eval", "run", "--suite", "pronoun_case,reflexive_gender", "--pairs", 20, "--save", "run/suites.json"
+        "eval", "run", "--suite", "pronoun_case, reflexive_gender", "--pairs", 20, "--save", "run/suites.json"
     )
     assert (code, err) == (0, "")
     for words in ("baseline: held-out words", "ddl-cc: known words", "reflexive_gender", "On the same questions"):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar, get_args
 from deep_delta.benchmarks.gate import KINDS, Verdict, judge, require_same_machine
 from deep_delta.cli.device import check_device_name, resolve_device
 from deep_delta.cli.options import Parser, number, whole
+from deep_delta.cli.settings import comma_list
 from deep_delta.cli.suggest import did_you_mean
 from deep_delta.errors import ConfigError, GateError
 from deep_delta.runs.benchmark import SUITES, Benchmark, BenchmarkRow, Precision
@@ -137,7 +138,7 @@ def _suites(text: str) -> list[str]:
 
 def _names(text: str, known: Sequence[Name], option: str) -> list[Name]:
     """A comma list of known names, each once."""
-    asked = [name.strip() for name in text.split(",")]
+    asked = comma_list(text)
     for name in asked:
         if name not in known:
             raise ConfigError(f"{option}: unknown {name!r}{did_you_mean(name, known)}; there are {', '.join(known)}")

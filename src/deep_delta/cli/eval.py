@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from deep_delta.cli.checkpoints import checkpoint_folders, short_names
 from deep_delta.cli.device import check_device_name, resolve_device
 from deep_delta.cli.options import Parser, whole
+from deep_delta.cli.settings import comma_list
 from deep_delta.errors import ConfigError, DataError
 from deep_delta.runs.comparison import TrainingComparison
 from deep_delta.runs.layout import RunFolder
@@ -57,11 +58,11 @@ def run(arguments: Sequence[str]) -> None:
     with notes.status("evaluating") as status:
         if options.tasks:
             include = Path(options.include_path) if options.include_path else None
-            tasks = options.tasks.split(",")
+            tasks = comma_list(options.tasks)
             results = evaluate_tasks(examinees, origin(device), tasks, include=include, limit=options.limit)
         else:
             results = evaluate_suites(
-                examinees, origin(device), names=options.suite.split(","), pairs=options.pairs,
+                examinees, origin(device), names=comma_list(options.suite), pairs=options.pairs,
                 sequences=options.sequences, told=lambda name: status.update(f"evaluating {name}"),
             )  # fmt: skip
     if options.save:
@@ -107,7 +108,7 @@ def _check(options: argparse.Namespace) -> None:
         raise ConfigError(f"--pairs must be even, since pairs come in crossed groups of two, got {options.pairs}")
     if options.save and (Path(options.save).is_dir() or not Path(options.save).absolute().parent.is_dir()):
         raise ConfigError(f"--save must be a file in a folder that there is, got {options.save}")
-    if options.tasks is not None and not all(options.tasks.split(",")):
+    if options.tasks is not None and not all(comma_list(options.tasks)):
         raise ConfigError(f"--tasks names tasks, as arc_easy,my_task, got {options.tasks!r}")
     for name in ("limit", "include_path"):
         if getattr(options, name) is not None and not options.tasks:
@@ -119,7 +120,7 @@ def _check(options: argparse.Namespace) -> None:
     if not options.tasks:
         from deep_delta.evaluation.suites.names import check_names
 
-        check_names(options.suite.split(","))
+        check_names(comma_list(options.suite))
 
 
 def _different(folders: Iterable[Path]) -> list[Path]:

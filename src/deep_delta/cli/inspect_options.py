@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from deep_delta.cli.settings import comma_list
 from deep_delta.cli.suggest import did_you_mean
 from deep_delta.errors import ConfigError, DataError
 from deep_delta.runs.inspection import CHANGES, Change, Intervention
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 def parse_changes(given: str | None) -> list[Change]:
     """The changes of "gate_0,erase_only", none without an option. ConfigError for a name that is none."""
-    names = [] if given is None else [name.strip() for name in given.split(",")]
+    names = [] if given is None else comma_list(given)
     for name in names:
         if name not in CHANGES:
             raise ConfigError(f"--only: unknown change {name!r}{did_you_mean(name, CHANGES)}; use {', '.join(CHANGES)}")

@@ -113,11 +113,16 @@ def named(kind: str, name: str) -> Path:
     )
 
 
+def comma_list(text: str) -> list[str]:
+    """The names of a list as a, b,c."""
+    return [name.strip() for name in text.split(",")]
+
+
 def variants(text: str) -> list[str]:
     """`all` or a comma list of slugs, each once; `ConfigError` otherwise."""
     if text == "all":
         return list(VARIANTS)
-    slugs = [slug.strip() for slug in text.split(",")]
+    slugs = comma_list(text)
     for slug in slugs:
         if slug not in VARIANTS:
             hint = did_you_mean(slug, VARIANTS)
